@@ -4,26 +4,27 @@
 
 Three nodes with four partitions. First, node 1 is killed with all its processes and started again, `--rounds`
 times; counted is the time from the moment at which all its processes answer until each partition has its
-preferred leader. Between two rounds, nothing happens for `--calm` seconds. Then a client sends 1,000 events per second to one partition,
-one by one, while its leadership is moved to and fro; counted is the longest time without an ack around each.
+preferred leader. Between two rounds, nothing happens for `--calm` seconds. Then a client sends 1,000 events
+per second to one partition, one by one, while its leadership is moved back and forth; counted is the longest
+time without an ack around each.
 """
 
 import argparse
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+from bench.restart import free_ports
+from bench.testcluster import say
 from esnode.client import Log, connect, connect_node
 from esnode.config import Address, Config, Member, dump
 from esnode.errors import EventStreamError
@@ -51,9 +52,10 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start the supervisor, which starts the rest."""
         command = [sys.executable, "-m", "esnode", "--config", str(self.file)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stderr=log)
+            self._process = subprocess.Popen(command, stderr=log)  # noqa: S603 - our own program
 
     async def kill(self) -> None:
         """The supervisor and all its processes, at once."""
@@ -66,11 +68,13 @@ class Node:
         self._process.wait()
 
     async def stop(self) -> None:
+        """As on SIGTERM."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             await trio.to_thread.run_sync(self._process.wait)
 
     async def status(self, partition: int) -> dict[str, Any] | None:
+        """Of its process for a partition; None where that does not answer."""
         try:
             async with connect_node(str(self.config.me.client), partition=partition) as link:
                 return await link.status()
@@ -78,13 +82,8 @@ class Node:
             return None
 
 
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [each.getsockname()[1] for each in sockets]
-
-
 def configs(directory: Path) -> list[Config]:
+    """Of all nodes."""
     ports = free_ports(2 * NODES)
     members = tuple(
         Member(n + 1, Address("127.0.0.1", ports[2 * n]), Address("127.0.0.1", ports[2 * n + 1]))
@@ -97,16 +96,24 @@ def configs(directory: Path) -> list[Config]:
 
 
 async def wait_answers(node: Node) -> None:
+    """Until every process of it answers."""
     for partition in range(PARTITIONS):
-        while await node.status(partition) is None:
-            await trio.sleep(LOOK_S)
+        await wait_role(node, partition, None)
 
 
 async def wait_spread(nodes: Sequence[Node]) -> None:
     """Until each partition is led by its preferred node."""
     for partition, preferred in enumerate(PREFERRED):
-        while (status := await nodes[preferred - 1].status(partition)) is None or status["role"] != "leader":
-            await trio.sleep(LOOK_S)
+        await wait_role(nodes[preferred - 1], partition, "leader")
+
+
+async def wait_role(node: Node, partition: int, role: str | None) -> None:
+    """Until a process answers, and has this role if one is given."""
+    while True:
+        status = await node.status(partition)
+        if status is not None and role in {None, status["role"]}:
+            return
+        await trio.sleep(LOOK_S)
 
 
 async def rounds(nodes: Sequence[Node], number: int, calm_s: float) -> list[float]:
@@ -134,6 +141,7 @@ class Sender:
         """When each was sent, and how long it waited."""
 
     async def run(self) -> None:
+        """Send for ever."""
         async with trio.open_nursery() as nursery:
             begun = trio.current_time()
             for number in count():
@@ -181,11 +189,13 @@ async def transfers(nodes: Sequence[Node], number: int) -> tuple[list[float], li
 
 
 def told(name: str, values: Sequence[float], unit: str, scale: float = 1.0) -> str:
-    least, middle, most = min(values), statistics.median(values), max(values)
-    return f"{name}: median {middle * scale:.1f} {unit}, {least * scale:.1f} to {most * scale:.1f} ({len(values)})"
+    """A line with the median, the least and the most."""
+    least, middle, most = (scale * each for each in (min(values), statistics.median(values), max(values)))
+    return f"{name}: median {middle:.1f} {unit}, {least:.1f} to {most:.1f} ({len(values)})"
 
 
 async def main(options: argparse.Namespace) -> None:
+    """All of it, and the figures on standard output."""
     with tempfile.TemporaryDirectory() as directory:
         nodes = [Node(config) for config in configs(Path(directory))]
         try:
@@ -196,13 +206,11 @@ async def main(options: argparse.Namespace) -> None:
             with trio.fail_after(PATIENCE_S):
                 await wait_spread(nodes)
             if options.rounds:
-                print(
-                    told("back to spread", await rounds(nodes, options.rounds, options.calm), "s"), flush=True
-                )
+                say(told("back to spread", await rounds(nodes, options.rounds, options.calm), "s"))
             if options.transfers:
                 with_one, without = await transfers(nodes, options.transfers)
-                print(told("longest gap between acks, with a transfer", with_one, "ms", 1000))
-                print(told("as long without one", without, "ms", 1000))
+                say(told("longest gap between acks, with a transfer", with_one, "ms", 1000))
+                say(told("as long without one", without, "ms", 1000))
         finally:
             for node in nodes:
                 await node.stop()

@@ -131,7 +131,7 @@ class Config:
     partitions: int = 1
     """Among how many processes a node shares its work out; with 1 there is no supervisor."""
     leaders: str = "spread"
-    """`spread`: the leader of each partition is handed to the node that is to lead it, so that all nodes lead;
+    """`spread`: the leadership of each partition goes to the node that is to lead it, so that all nodes lead;
     `free`: it stays with whichever node was elected. Means nothing with one partition."""
     partition: int = 0
     """Which of them this process is: never in a file, see `of_partition`."""

@@ -209,7 +209,7 @@ SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
 """A subscription that has nothing to say sends empty `Records` this often."""
 TRANSFER_TIMEOUT_S: Final = 2.0
 LEADER_FIT_S: Final = 2.0
-"""A node is handed the leadership of a partition that it is to lead once it has been fit for it for so long."""
+"""A node is handed the leadership of a partition that it is to lead once it has been fit for so long."""
 LEADER_FIT_AGAIN_S: Final = 6.0
 """At most so long after it has lost it soon, each time twice as long."""
 LEADER_DECLINED_S: Final = 300.0

@@ -107,8 +107,7 @@ class Node:
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
         self._window = FullWindow(config.dedup, machine, self.view, lambda: core.requests.refused_by_window)
-        spread = LeaderSpread(config, core, self.view, self._inbox, self._replication)
-        self._spread = spread if config.partitions > 1 else None
+        self._spread = LeaderSpread.of(config, core, self.view, self._inbox, self._replication)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
         self._status = Status(*parts, self._window, process, clock, AppendLatency(), self._spread)
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
@@ -126,9 +125,8 @@ class Node:
             machine.keys.cold,
         )
         self._elapsed = Elapsed()
-        self._driver = Driver(
-            core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest, self._elapsed
-        )
+        ways_out = (self.worker, self._replication, self._ingest, self._elapsed)
+        self._driver = Driver(core, machine, self._inbox, self.view, *ways_out)
         self._scrub = Scrub(self.worker, self.checkpointer.last_index)
 
     async def run(

@@ -95,9 +95,7 @@ class Core:
         self._timer = ElectionTimer(timers, random)
         self.disk = DiskLag()
         self.yielded: Yielded | None = None  # the last hand-over because of this disk
-        self.appointment: Appointment | None = (
-            None  # the last time that a leader has handed over to this node
-        )
+        self.appointment: Appointment | None = None  # the last hand-over to this node
         self._hard_state = hard_state
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None

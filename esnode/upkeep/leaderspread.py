@@ -6,7 +6,7 @@ place, and a follower, only wait for the next change.
 """
 
 import logging
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import trio
 
@@ -45,6 +45,11 @@ class LeaderSpread:
         self._asked: NodeId | None = None
         """Whom the log has told of, and not yet how that went."""
         self._verdict = Verdict(Why.FOLLOWS, self._placement.preferred)
+
+    @classmethod
+    def of(cls, config: Config, core: Core, view: View, inbox: Inbox, lives: Lives) -> Self | None:
+        """None with one partition: any node may lead it."""
+        return cls(config, core, view, inbox, lives) if config.partitions > 1 else None
 
     async def run(self) -> None:
         """Look, for ever: at each change of the leader, and often while another node is to lead."""

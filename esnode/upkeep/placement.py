@@ -1,9 +1,9 @@
 """Which node is to lead a partition, and when the leader hands over to it.
 
 With several partitions, node K mod n is to lead partition K, so all nodes lead about as many. Decides for how
-long that node must have been fit before it is handed the leadership: longer, each time that it has lost it soon.
-What an operator has chosen is left alone for a while. Pure: time comes in. Never hands over. Called by
-`leaderspread.py`.
+long that node must have been fit before it is handed the leadership: longer, each time that it has lost it
+soon. What an operator has chosen is left alone for a while. Pure: time comes in. Never hands over. Called
+by `leaderspread.py`.
 """
 
 import enum

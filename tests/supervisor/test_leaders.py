@@ -1,4 +1,4 @@
-"""Three nodes with four partitions as real processes: their leaders are spread, and are again after a failure."""
+"""Three nodes with four partitions as real processes: leaders are spread, and are again after a failure."""
 
 import os
 import signal

@@ -13,6 +13,7 @@ from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.raft.messages import (
     AppendReply,
+    Input,
     NodeId,
     PeerUnreachable,
     Role,
@@ -27,7 +28,7 @@ MEMBERS = tuple(Member(n, Address(f"10.0.0.{n}", 7200), Address(f"10.0.0.{n}", 7
 
 
 class Node:
-    """The leader of a partition, as far as the task sees it: node 1 leads partition 1, which is for node 2."""
+    """A leader, as far as the task sees it: node 1 leads partition 1, which is for node 2."""
 
     def __init__(self, partition: int = 1, leaders: str = "spread") -> None:
         self.solo = Solo()
@@ -50,7 +51,7 @@ class Node:
         self.view.show_state(SoftState(Role.LEADER if leader == 1 else Role.FOLLOWER, term, leader))
 
     @property
-    def told(self) -> list[object]:
+    def told(self) -> list[Input]:
         return self.inbox.drain(100)
 
 

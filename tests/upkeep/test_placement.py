@@ -1,4 +1,4 @@
-"""Which node is to lead a partition, and when its leader hands over: decided from what it sees, second by second."""
+"""Which node is to lead a partition, and when its leader hands over: decided from what it sees."""
 
 from collections import Counter
 from collections.abc import Mapping
