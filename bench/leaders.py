@@ -37,7 +37,7 @@ PREFERRED: Final = spread(PARTITIONS, range(1, NODES + 1))
 RATE_PER_S: Final = 1_000
 LOOK_S: Final = 0.02
 PATIENCE_S: Final = 60.0
-AROUND_S: Final = 1.0
+AROUND_S: Final = 0.2
 """So much before and after a transfer is looked at."""
 
 
@@ -137,8 +137,6 @@ class Sender:
         self._log = log
         self._source = source
         self.acked_at: list[float] = []
-        self.waits_s: list[tuple[float, float]] = []
-        """When each was sent, and how long it waited."""
 
     async def run(self) -> None:
         """Send for ever."""
@@ -149,14 +147,12 @@ class Sender:
                 nursery.start_soon(self._send, number)
 
     async def _send(self, number: int) -> None:
-        begun = trio.current_time()
         await self._log.append({"id": str(number), "source": self._source, "type": "t"})
         self.acked_at.append(trio.current_time())
-        self.waits_s.append((begun, trio.current_time() - begun))
 
     def longest_gap_s(self, begin: float, end: float) -> float:
         """Between two acks one after the other."""
-        times = [at for at in self.acked_at if begin <= at <= end]
+        times = sorted(at for at in self.acked_at if begin <= at <= end)
         return max(later - earlier for earlier, later in pairwise(times))
 
 
@@ -174,16 +170,17 @@ async def transfers(nodes: Sequence[Node], number: int) -> tuple[list[float], li
         leader = PREFERRED[0]
         await trio.sleep(2)
         for _ in range(number):
-            begun = trio.current_time()
-            await trio.sleep(2 * AROUND_S)
-            without.append(sender.longest_gap_s(begun, trio.current_time()))
+            await trio.sleep(1)
             to = 2 if leader == 1 else 1
-            at = trio.current_time()
             async with connect_node(addresses[leader - 1], partition=0) as link:
+                at = trio.current_time()
                 await link.transfer_leadership(to)
+                took_s = trio.current_time() - at
             leader = to
-            await trio.sleep_until(at + AROUND_S)
-            with_one.append(sender.longest_gap_s(at - AROUND_S, trio.current_time()))
+            await trio.sleep(1)
+            with_one.append(sender.longest_gap_s(at - AROUND_S, at + took_s + AROUND_S))
+            at -= 2 * AROUND_S + took_s
+            without.append(sender.longest_gap_s(at - AROUND_S, at + took_s + AROUND_S))
         nursery.cancel_scope.cancel()
     return with_one, without
 

@@ -187,12 +187,13 @@ def transfer(
             OtherLeader.next_step,
         )
         return Answer(data, errors=[trouble], exit_code=Exit.ERROR)
-    kept = _kept(leader, new)
     text = f"the leadership{of} went from node {old} to node {new} in {duration(seconds)}"
-    return Answer(data, [Line(text, Tone.GOOD), *kept, Line(f"quorum: {survey.quorum_text}")])
+    return Answer(
+        data, [Line(text, Tone.GOOD), *kept_for(leader, new), Line(f"quorum: {survey.quorum_text}")]
+    )
 
 
-def _kept(leader: "Report", new: int) -> list[Line]:
+def kept_for(leader: "Report", new: int) -> list[Line]:
     """What becomes of it later, where leaders are kept spread."""
     from esctl.query.leaderplacement import preferred
 
