@@ -15,8 +15,15 @@ async def sleep_to_next(interval_s: float) -> float:
     That clock begins anywhere, so the processes of a machine do not all wake up at once.
     """
     now = trio.current_time()
+    wake_at = next_of(interval_s)
+    await trio.sleep_until(wake_at)
+    return wake_at - now
+
+
+def next_of(interval_s: float) -> float:
+    """The next whole multiple of the interval on that clock."""
+    now = trio.current_time()
     wake_at = (math.floor(now / interval_s) + 1) * interval_s
     if wake_at <= now:  # the quotient was rounded down: not at once, or it would look for ever
         wake_at += interval_s
-    await trio.sleep_until(wake_at)
-    return wake_at - now
+    return wake_at

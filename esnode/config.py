@@ -130,6 +130,9 @@ class Config:
     """The oldest first."""
     partitions: int = 1
     """Among how many processes a node shares its work out; with 1 there is no supervisor."""
+    leaders: str = "spread"
+    """`spread`: the leadership of each partition goes to the node that is to lead it, so that all nodes lead;
+    `free`: it stays with whichever node was elected. Means nothing with one partition."""
     partition: int = 0
     """Which of them this process is: never in a file, see `of_partition`."""
 
@@ -158,6 +161,7 @@ STORAGE_ENGINES = ("sqlite", "segments", "rocksdb", "memory")
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 """From the least to the gravest: what a line of a log may have, and the least that a node writes."""
+LEADERS = ("spread", "free")
 WHEN_FULL = ("shrink", "refuse")
 
 
@@ -205,6 +209,8 @@ def dump(config: Config) -> str:
     ]
     if config.partitions != 1:  # versions from before there was the key read all other files
         lines.append(f"partitions = {config.partitions}")
+    if config.leaders != LEADERS[0]:
+        lines.append(f"leaders = {_quote(config.leaders)}")
     for name in (name for name, _ in _SECTIONS):
         lines += ["", f"[{name}]"]
         section = getattr(config, name)
@@ -332,6 +338,7 @@ def _check_sense(config: Config) -> None:
     if not 1 <= config.partitions <= limits.MAX_PARTITIONS:
         raise InvalidConfig(f"partitions must be from 1 to {limits.MAX_PARTITIONS}")
     _check_choice("storage", config.storage, STORAGE_ENGINES)
+    _check_choice("leaders", config.leaders, LEADERS)
     _check_choice("log_level", config.log_level, LOG_LEVELS)
     _check_choice("dedup.when_full", config.dedup.when_full, WHEN_FULL)
     if not 0 < config.raft.heartbeat_ms < config.raft.election_ms:

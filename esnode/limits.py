@@ -208,6 +208,20 @@ MIN_LOG_END_TOLD_S: Final = 0.1
 SUBSCRIPTION_SIGN_OF_LIFE_S: Final = 1.0
 """A subscription that has nothing to say sends empty `Records` this often."""
 TRANSFER_TIMEOUT_S: Final = 2.0
+LEADER_FIT_S: Final = 2.0
+"""A node is handed the leadership of a partition that it is to lead once it has been fit for so long."""
+LEADER_FIT_AGAIN_S: Final = 6.0
+"""At most so long after it has lost it soon, each time twice as long."""
+LEADER_DECLINED_S: Final = 300.0
+"""At most so long where the same process did not take it, or gave it back by itself."""
+LEADER_LASTS_S: Final = 60.0
+"""A leader that is replaced earlier than this has lost the leadership soon."""
+LEADER_AWAY_S: Final = 10.0
+"""A node that was not fit for so long leaves its partitions to the others, as long as it is not."""
+LEADER_KEPT_S: Final = 600.0
+"""So long an operator's choice of a leader stands, whichever node is to lead otherwise."""
+LEADER_LOOK_S: Final = 0.5
+"""A leader that another node is to replace looks for that one so often."""
 TRANSFER_RETRY_S: Final = 0.1
 STOP_TIMEOUT_S: Final = 2.0
 HASTY_ELECTION_STEP_MS: Final = 5
@@ -237,6 +251,7 @@ RECONNECT_MAX_S: Final = 1.0
 
 assert MAX_EVENT_BYTES < MAX_BATCH_BYTES
 assert SLOW_DISK_MS < YOUNG_LEADERSHIP_MS < SLOW_DISK_MEMORY_MS
+assert LEADER_FIT_S < LEADER_FIT_AGAIN_S < LEADER_AWAY_S < LEADER_LASTS_S
 assert CLIENT_TIMEOUT_S > DISK_SILENCE_S + YOUNG_LEADERSHIP_MS / 1000
 assert 1000 * DISK_SILENCE_S > YOUNG_LEADERSHIP_MS + SLOW_DISK_MS
 assert MAX_MERGED_BYTES <= MAX_BATCH_BYTES

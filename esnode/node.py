@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -41,6 +42,7 @@ from esnode.transport.connection import ByteListener, Dialer, open_stream
 from esnode.upkeep.adminservice import AdminService
 from esnode.upkeep.checkpointer import Checkpointer
 from esnode.upkeep.fullwindow import FullWindow
+from esnode.upkeep.leaderspread import LeaderSpread
 from esnode.upkeep.recovery import recover
 from esnode.upkeep.repair import repairable
 from esnode.upkeep.retention import PrefixCutter
@@ -105,8 +107,9 @@ class Node:
         self.cutter = PrefixCutter(config, machine, self.view, self.worker, self._inbox)
         self.checkpointer = Checkpointer(machine, storage, found.checkpoint)
         self._window = FullWindow(config.dedup, machine, self.view, lambda: core.requests.refused_by_window)
+        self._spread = LeaderSpread.of(config, core, self.view, self._inbox, self._replication)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
-        self._status = Status(*parts, self._window, process, clock, AppendLatency())
+        self._status = Status(*parts, self._window, process, clock, AppendLatency(), self._spread)
         self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
         self._ingest = Ingest(
             config,
@@ -122,9 +125,8 @@ class Node:
             machine.keys.cold,
         )
         self._elapsed = Elapsed()
-        self._driver = Driver(
-            core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest, self._elapsed
-        )
+        ways_out = (self.worker, self._replication, self._ingest, self._elapsed)
+        self._driver = Driver(core, machine, self._inbox, self.view, *ways_out)
         self._scrub = Scrub(self.worker, self.checkpointer.last_index)
 
     async def run(
@@ -158,6 +160,8 @@ class Node:
             nursery.start_soon(
                 run_election, inbox, self.view, self._elapsed, timers.election_ms, name="election"
             )
+            if self._spread is not None:
+                nursery.start_soon(self._spread.run, name="leaders")
             if self._injector is not None:
                 nursery.start_soon(self._injector.run, name="faults")
             log.info("node_started", extra={"next_offset": self.view.next_offset})
@@ -166,6 +170,10 @@ class Node:
     def place(self) -> tuple[int, int]:
         """The term and the applied index, for the log."""
         return self.view.soft_state.term, self.view.applied_index
+
+    def placement(self) -> dict[str, Any] | None:
+        """Who is to lead, and why this node does, as in the status; None with one partition."""
+        return None if self._spread is None else self._spread.picture()
 
     async def hand_over(self) -> None:
         """Give the leadership away, if this node has it, within a bound."""

@@ -39,7 +39,8 @@ def test_one_partition_is_not_written_down_and_several_are(tmp_path: Path) -> No
     """Versions that know no partitions read the files of clusters without."""
     config = three_nodes(tmp_path)
     assert "partitions = " not in dump(config)
-    several = replace(config, partitions=64)
+    assert "leaders = " not in dump(config)
+    several = replace(config, partitions=64, leaders="free")
     assert load(written(tmp_path, dump(several))) == several
 
 
@@ -94,6 +95,7 @@ REFUSES = f'ttl_ms = 600000\n{MAX_BYTES}\nwhen_full = "shrink"'
         ("node_id = 2", "node_id = 2\npartition = 0", "unknown key partition"),
         ("node_id = 2", "node_id = 2\npartitions = 0", "partitions must be from 1 to 64"),
         ("node_id = 2", "node_id = 2\npartitions = 65", "partitions must be from 1 to 64"),
+        ("node_id = 2", 'node_id = 2\nleaders = "one"', "leaders is 'one'; it must be one of spread, free"),
         ("[raft]", "[raft]\ncolour = 1", "unknown key raft.colour"),
         ("heartbeat_ms = 150", "heartbeat_ms = 450", "less than raft.election_ms"),
         ("jitter_ms = 150", "jitter_ms = 0", "jitter_ms must be at least 1"),

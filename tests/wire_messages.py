@@ -12,7 +12,7 @@ from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp
 from esnode.dedup.keywindow import CHUNK_BYTES, CHUNK_KEYS
 from esnode.messages import PROTOCOL_VERSION, Append, Appended, Hello, LeaderIs, Records, Side
 from esnode.raft.entry import Entry, EntryKind, seal
-from esnode.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, LogPoint
+from esnode.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, LogPoint, TimeoutNow
 from esnode.wire import CODECS, FrameReader, Message, fields
 from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotChunk
 from esnode.wire.table import TABLE
@@ -188,6 +188,7 @@ MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     HeartbeatReply: heartbeat_replies(),
     SnapshotChunk: snapshot_chunks(),
     Fragment: fragments(),
+    TimeoutNow: st.builds(TimeoutNow, terms, st.booleans()),
     FetchKeys: st.builds(FetchKeys, indexes_of_chunks, asked_digests),
     KeyChunk: st.builds(
         KeyChunk, indexes_of_chunks, st.sampled_from((b"", b"12345678" * (CHUNK_BYTES // 8)))

@@ -14,6 +14,7 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.ui.formatting import duration
 from esctl.ui.values import Address, Count, NodeId, Seconds
+from esnode import limits
 from esnode.errors import NoQuorum
 
 if TYPE_CHECKING:
@@ -187,7 +188,21 @@ def transfer(
         )
         return Answer(data, errors=[trouble], exit_code=Exit.ERROR)
     text = f"the leadership{of} went from node {old} to node {new} in {duration(seconds)}"
-    return Answer(data, [Line(text, Tone.GOOD), Line(f"quorum: {survey.quorum_text}")])
+    return Answer(
+        data, [Line(text, Tone.GOOD), *kept_for(leader, new), Line(f"quorum: {survey.quorum_text}")]
+    )
+
+
+def kept_for(leader: "Report", new: int) -> list[Line]:
+    """What becomes of it later, where leaders are kept spread."""
+    from esctl.query.leaderplacement import preferred
+
+    wanted = preferred(leader)
+    if wanted in {None, new}:
+        return []
+    return [
+        Line(f"node {new} keeps it for {duration(limits.LEADER_KEPT_S)}; then it goes back to node {wanted}")
+    ]
 
 
 async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple[int, int, float]:

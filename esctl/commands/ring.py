@@ -4,7 +4,7 @@ The ring follows from the number of partitions, so both work while no node runs;
 nodes that answer.
 """
 
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, NotRequired, TypedDict
 
 import typer
 
@@ -34,6 +34,11 @@ class OwnedRow(TypedDict):
     share: Annotated[float, ("minimum", 0), ("maximum", 1), "The part of the circle that it owns"]
     of_mean: Annotated[float, ("minimum", 0), "Its share, where 1 is the mean of all"]
     leader: NodeId | None
+    preferred: NotRequired[
+        Annotated[
+            NodeId | None, "Of several partitions: the node that leads it otherwise; null where none is"
+        ]
+    ]
 
 
 class RingAnswer(TypedDict):
@@ -58,6 +63,8 @@ class WhereAnswer(TypedDict):
 @command(app, "show", partitions=True)
 def show(run: Invocation) -> Answer[RingAnswer]:
     """Draw the circle of tokens, and show how much of it each partition owns"""
+    from esctl.query import leaderplacement  # loaded late: it brings trio and the client
+
     cluster = run.cluster()
     survey = _ask(run, cluster)
     found, shares = survey.ring, survey.ring.shares()
@@ -71,6 +78,11 @@ def show(run: Invocation) -> Answer[RingAnswer]:
         }
         for number, share in shares.items()
     ]
+    if cluster.partitions > 1:
+        for row, one in zip(rows, survey.partitions, strict=True):
+            row["preferred"] = leaderplacement.preferred(one.leader)
+        for text in leaderplacement.notes(survey):
+            run.terminal.warn(text)
     data: RingAnswer = {
         "cluster": cluster.name, "ring": survey.ring_data(), "points": ring.POINTS, "partitions": rows,
     }  # fmt: skip

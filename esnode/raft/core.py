@@ -19,7 +19,7 @@ from esnode.dedup.admission import Admission
 from esnode.errors import HistoryConflict
 from esnode.raft import quorum
 from esnode.raft.disklag import DiskLag, Yielded
-from esnode.raft.elections import Backing, Ballot, answers_to_stale, is_about_a_future_term
+from esnode.raft.elections import Appointment, Backing, Ballot, answers_to_stale, is_about_a_future_term
 from esnode.raft.following import answer_to_snapshot, compare, take_entries, takes_snapshot
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
@@ -95,6 +95,7 @@ class Core:
         self._timer = ElectionTimer(timers, random)
         self.disk = DiskLag()
         self.yielded: Yielded | None = None  # the last hand-over because of this disk
+        self.appointment: Appointment | None = None  # the last hand-over to this node
         self._hard_state = hard_state
         self._given_hard_state = hard_state
         self._rejoining = Rejoining(self.peers, random) if rejoining else None
@@ -404,6 +405,7 @@ class Core:
             case TimeoutNow():
                 if self.role is not Role.LEADER and not self.rejoining:
                     self._become_candidate(transfer=True)
+                    self.appointment = Appointment(self.term, sender, message.asked)
             case _:
                 assert_never(message)
 

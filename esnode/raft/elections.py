@@ -8,6 +8,7 @@ being elected. Neither sends, nor changes a role. Called by `core.py`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from esnode import limits
 from esnode.raft import quorum
@@ -21,6 +22,15 @@ from esnode.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Appointment:
+    """The leader `by` has told this node to lead in `term`; `asked`: an operator wanted that."""
+
+    term: int
+    by: NodeId
+    asked: bool
 
 
 class Ballot:

@@ -54,6 +54,7 @@ class Leadership:
         self._since_check_ms = 0
         self._age_ms = 0
         self._transfer_elapsed_ms = 0
+        self._transfer_is_asked = False
         self._timeout_now_left = False
         self._transfer_pause_ms = 0
         """So long no other hand-over begins: one that ended in vain has kept clients waiting."""
@@ -260,7 +261,7 @@ class Leadership:
         self._send_heartbeats()
         self._free_reads()
 
-    def transfer(self, to: NodeId | None) -> bool:
+    def transfer(self, to: NodeId | None, *, asked: bool = False) -> bool:
         """Hand over to `to`, or to the follower with the longest log (thesis 3.10); whether that is granted.
 
         One at a time: while one is under way another target is refused, and nobody can make it last longer.
@@ -271,7 +272,9 @@ class Leadership:
         if to is not None and to not in self.progress:
             return self._call_transfer_back()
         if self.transferee is not None:
-            return to in {None, self.transferee}
+            is_same = to in {None, self.transferee}
+            self._transfer_is_asked |= asked and is_same
+            return is_same
         if self._transfer_pause_ms > 0:
             return False
         alive_ms = self._quorum_check_ms
@@ -280,6 +283,7 @@ class Leadership:
             to = max(candidates, key=lambda peer: (self.progress[peer].match_index, -peer))
         if to is not None:
             self.transferee = to
+            self._transfer_is_asked = asked
             self._transfer_elapsed_ms = 0
             self._timeout_now_left = False
             self._hand_over_when_caught_up()
@@ -380,7 +384,7 @@ class Leadership:
             return
         if self.progress[self.transferee].match_index == self._log.last_index:
             self._timeout_now_left = True
-            self._post(self.transferee, TimeoutNow(self.term))
+            self._post(self.transferee, TimeoutNow(self.term, self._transfer_is_asked))
 
     def _free_reads(self) -> None:
         acked = [progress.acked_probe for progress in self.progress.values()]

@@ -158,9 +158,10 @@ class InstallSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutNow:
-    """Start an election at once (thesis 3.10)."""
+    """Start an election at once (thesis 3.10). `asked`: an operator has asked for that."""
 
     term: int
+    asked: bool = False
 
 
 OnePieceMessage = (
@@ -314,11 +315,13 @@ class PrefixCut:
 class Transfer:
     """Hand the leadership to `to`; None: to the follower with the longest log; this node: to nobody.
 
-    With a `token` it is answered once, by a `Decision` with the same token: whether that was begun.
+    With a `token` it is answered once, by a `Decision` with the same token: whether that was begun. `asked`:
+    an operator has asked for it, and the next leader is to know that.
     """
 
     to: NodeId | None
     token: int = 0
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

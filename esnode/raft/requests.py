@@ -201,7 +201,7 @@ class Requests:
         leadership, refusal = self._leadership, None
         if leadership is None:
             refusal = Refusal.NOT_LEADER
-        elif not leadership.transfer(wanted.to):
+        elif not leadership.transfer(wanted.to, asked=wanted.asked):
             refusal = Refusal.TRANSFER_PENDING
         if wanted.token:
             term = 0 if leadership is None else leadership.term

@@ -111,6 +111,10 @@ class Replication:
         """Begin to send the stored snapshot; `SnapshotSent` tells the end."""
         self.links[wanted.peer].send_snapshot(wanted)
 
+    def life_of(self, peer: NodeId) -> int | None:
+        """The incarnation of the peer's process; None unless connections in both directions are open."""
+        return self._speaking.get(peer) if self.links[peer].connected else None
+
     async def fetch_keys(self, peer: NodeId, snapshot: Snapshot) -> bool:
         """`KeyChunks.fetch`."""
         return await self._keys.fetch(peer, snapshot, self.links[peer].send)

@@ -85,6 +85,7 @@ class Ingest:
             latency=AppendLatency() if latency is None else latency,
             check=BatchCheck.of(config),
             cold=cold,
+            spreads=config.partitions > 1,
             restored=bool(config.ancestors),
         )
 

@@ -130,6 +130,8 @@ class Services:
     check: BatchCheck = field(default_factory=BatchCheck)
     cold: Callable[[bytes], Sequence[Callable[[], object]]] = lambda keys: ()
     """Reads that a decision on these keys needs from a disk; they belong into a thread."""
+    spreads: bool = False
+    """Whether leaders are kept spread: the next one has to know then that an operator has chosen it."""
     restored: bool = False
     """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
@@ -452,7 +454,7 @@ class Session:
             decided.set()
 
         token = self._services.waiting.expect_decision(take)
-        self._services.inbox.put(Transfer(request.to or None, token))
+        self._services.inbox.put(Transfer(request.to or None, token, asked=self._services.spreads))
         await decided.wait()
         refusal = answer[0].refusal
         if refusal is Refusal.LEADERSHIP_LOST and request.to != self._services.view.me:

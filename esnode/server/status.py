@@ -26,6 +26,7 @@ from esnode.server.appendlatency import AppendLatency
 from esnode.storage.worker import StorageWorker
 from esnode.upkeep.checkpointer import Checkpointer
 from esnode.upkeep.fullwindow import FullWindow
+from esnode.upkeep.leaderspread import LeaderSpread
 from esnode.wallclock import WallClock
 
 
@@ -55,6 +56,7 @@ class Status:
     process: Callable[[], Process]
     clock: WallClock
     latency: AppendLatency = field(default_factory=AppendLatency)
+    spread: LeaderSpread | None = None
     begun: float | None = None
     """When the node began to run, on trio's clock."""
 
@@ -98,6 +100,7 @@ class Status:
             "faults_allowed": self.config.faults.allowed,
             "faults": self.faults.pictures(trio.current_time()),
             "dedup": self._dedup(),
+            **({} if self.spread is None else {"placement": self.spread.picture()}),
             "peers": {str(peer): self._peer(peer) for peer in self.core.peers},
         }
 

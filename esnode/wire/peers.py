@@ -20,6 +20,7 @@ from esnode.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     LogPoint,
+    TimeoutNow,
 )
 from esnode.wire.chunks import FetchKeys, Fragment, KeyChunk, SnapshotChunk
 from esnode.wire.layout import (
@@ -44,6 +45,9 @@ _CHUNK: Final = struct.Struct(">QQQQQQQ")
 _FETCH_KEYS: Final = struct.Struct(">Q")
 # number, then the keys
 _KEY_CHUNK: Final = struct.Struct(">Q")
+# term
+_TIMEOUT_NOW: Final = struct.Struct(">Q")
+_ASKED: Final = b"\x01"
 # total_bytes | position, then the data
 _FRAGMENT: Final = struct.Struct(">II")
 
@@ -225,3 +229,19 @@ def decode_fragment(data: bytes, start: int, end: int) -> Fragment:
     if at == end or position + end - at > total_bytes:
         raise ProtocolError(f"a fragment of {end - at} bytes at {position} of {total_bytes} is not valid")
     return Fragment(total_bytes, position, data[at:end])
+
+
+def timeout_now_parts(message: TimeoutNow) -> list[bytes]:
+    """The body of a `TimeoutNow`: the byte that says who asked is left out where nobody did."""
+    return [_TIMEOUT_NOW.pack(message.term) + _ASKED * message.asked]
+
+
+def decode_timeout_now(data: bytes, start: int, end: int) -> TimeoutNow:
+    """The `TimeoutNow` at `data[start:end]`; raises `ProtocolError`."""
+    at = after("TimeoutNow", start, _TIMEOUT_NOW.size, end)
+    (term,) = _TIMEOUT_NOW.unpack_from(data, start)
+    check_terms(term)
+    rest = bytes(data[at:end])
+    if rest not in {b"", _ASKED}:
+        raise ProtocolError(f"what follows the term of TimeoutNow is {rest[:8].hex()}, not 01")
+    return TimeoutNow(term, bool(rest))

@@ -124,7 +124,7 @@ TABLE: Final = (
     packed(0x44, AppendReject, TERM, INDEX, INDEX, TERM),
     own(0x45, Heartbeat, peers.heartbeat_parts, peers.decode_heartbeat),
     own(0x46, HeartbeatReply, peers.heartbeat_reply_parts, peers.decode_heartbeat_reply),
-    packed(0x47, TimeoutNow, TERM),
+    own(0x47, TimeoutNow, peers.timeout_now_parts, peers.decode_timeout_now),
     own(0x48, SnapshotChunk, peers.snapshot_chunk_parts, peers.decode_snapshot_chunk),
     packed(0x49, Rejoin, U64),
     packed(0x4A, RejoinReply, TERM, U64, truth, INDEX, TERM),

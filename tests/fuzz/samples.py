@@ -135,6 +135,7 @@ def messages() -> list[Message]:
         Heartbeat(3, 6, 1, LogPoint(6, 2, 8, 60)),
         HeartbeatReply(3, 1, LogPoint(5, 2, 7, 50)),
         TimeoutNow(3),
+        TimeoutNow(3, asked=True),
         Rejoin(99),
         RejoinReply(3, 99, sound=True, last_index=7, last_term=2),
         SnapshotChunk(3, 6, 2, 8, 60, 10, 0, b"01234"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from esnode.raft.elections import Appointment
 from esnode.raft.messages import AppendReply, Beat, HeartbeatReply, Propose, Ready, Tick, TimeoutNow, Transfer
 from esnode.refusal import Refusal
 
@@ -112,3 +113,30 @@ def test_a_node_that_does_not_lead_refuses_to_hand_over() -> None:
     solo = Solo()
     assert refusal_of(solo, 2) is Refusal.NOT_LEADER
     assert solo.step(Transfer(2)).decisions == ()
+
+
+def wishes(ready: Ready) -> list[bool]:
+    return [out.message.asked for out in ready.messages if isinstance(out.message, TimeoutNow)]
+
+
+def test_the_next_leader_is_told_whether_an_operator_has_chosen_it() -> None:
+    for asked in (True, False):
+        solo = leading()
+        solo.step(Transfer(3, asked=asked))
+        assert wishes(solo.receive(3, AppendReply(1, 2))) == [asked]
+
+
+def test_an_operator_who_asks_for_a_hand_over_that_is_under_way_has_chosen_its_target_and_no_other() -> None:
+    for to, chosen in ((3, True), (None, True), (2, False)):
+        solo = leading()
+        solo.step(Transfer(3), Transfer(to, asked=True))
+        assert wishes(solo.receive(3, AppendReply(1, 2))) == [chosen]
+
+
+def test_a_node_knows_who_has_handed_over_to_it_and_whether_that_was_asked_for() -> None:
+    solo = Solo(term=4)
+    assert solo.core.appointment is None
+    solo.receive(2, TimeoutNow(4, asked=True))
+    assert solo.core.appointment == Appointment(5, 2, asked=True)
+    solo.receive(3, TimeoutNow(5))
+    assert solo.core.appointment == Appointment(6, 3, asked=False)

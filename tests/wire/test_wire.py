@@ -30,6 +30,7 @@ from esnode.raft.messages import (
     LogPoint,
     PeerMessage,
     Snapshot,
+    TimeoutNow,
     VoteRequest,
 )
 from esnode.wire import CODECS, FrameReader, Message, encode
@@ -240,6 +241,15 @@ def test_a_term_or_index_over_the_limit_is_refused() -> None:
     for bomb in ((2**63, 0, 0), (limits.MAX_TERM + 1, 0, 0), (1, limits.MAX_INDEX + 1, 0), (1, 0, 2**63)):
         with pytest.raises(ProtocolError, match="over the limit"):
             decode(frame(number_of(VoteRequest), struct.pack(">QQQB", *bomb, 0)))
+
+
+def test_what_an_operator_asked_for_takes_a_byte_and_all_else_none() -> None:
+    term = struct.pack(">Q", 3)
+    assert encode(TimeoutNow(3)) == frame(number_of(TimeoutNow), term)
+    assert encode(TimeoutNow(3, asked=True)) == frame(number_of(TimeoutNow), term + b"\x01")
+    for rest in (b"\0", b"\x02", b"\x01\x01"):
+        with pytest.raises(ProtocolError, match="follows the term"):
+            decode(frame(number_of(TimeoutNow), term + rest))
 
 
 def test_unknown_flags_are_refused_rather_than_ignored() -> None:

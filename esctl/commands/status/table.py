@@ -118,6 +118,8 @@ def answer_of(survey: "Survey") -> Answer[StatusAnswer]:
 
 def warnings(survey: "Survey") -> list[str]:
     """What the operator should know that is in no column, with the command to type next."""
+    from esctl.query import leaderplacement  # loaded late: it brings trio and the client
+
     name = f"--cluster {survey.cluster.name}"
     if not survey.up:
         return []
@@ -145,7 +147,8 @@ def warnings(survey: "Survey") -> list[str]:
         for r in survey.up
         if abs(r.clock_is_off_ms) >= CLOCK_OFF_MS
     ]
-    return found + _full_windows(survey)
+    elsewhere = leaderplacement.note(survey)
+    return found + _full_windows(survey) + [elsewhere] * bool(elsewhere)
 
 
 def _full_windows(survey: "Survey") -> list[str]:

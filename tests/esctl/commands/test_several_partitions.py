@@ -10,6 +10,7 @@ import pytest
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import datadir
 from esctl.clusters.backends.interface import RunState
+from esctl.commands import leader
 from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
 from esctl.query import checkup
@@ -283,3 +284,19 @@ def test_a_partition_whose_directory_is_gone_has_lost_its_log_and_the_others_hav
         other.log.write_text(json.dumps({"event": "storage_opened", "partition": 1}) + "\n", encoding="utf-8")
     assert datadir.too_few_logs(four.cluster)
     assert not datadir.too_few_logs(four.cluster, up=[1, 2])
+
+
+def test_a_transfer_says_for_how_long_it_stands() -> None:
+    placement = {"preferred": 1, "to": 1, "why": "placed", "wait_ms": 0}
+    leader_now = node(1, placement=placement)
+    (told,) = leader.kept_for(leader_now, 3)
+    assert told.text == "node 3 keeps it for 10 min; then it goes back to node 1"
+    assert leader.kept_for(leader_now, 1) == []
+    assert leader.kept_for(node(1, placement={**placement, "why": "free"}), 3) == []
+    assert leader.kept_for(node(1), 3) == []
+
+
+def test_status_warns_of_a_leader_in_another_ones_place() -> None:
+    placement = {"preferred": 2, "to": 2, "why": "asked", "wait_ms": 60_000}
+    (warning,) = ringtable.warnings(ring(look(), look(node(1, placement=placement))))
+    assert warning.startswith("partition 1: node 1 leads in place of node 2 because an operator asked for it")

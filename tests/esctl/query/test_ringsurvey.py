@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from esctl.clusters.backends.interface import RunState
+from esctl.query import leaderplacement
 from esctl.query.ringsurvey import RingSurvey, shared
 from esctl.query.survey import Report, Survey
 from esctl.ui.formatting import leaders_named, partitions_named
@@ -86,3 +87,48 @@ def test_partitions_and_their_leaders_are_named_in_short() -> None:
     assert leaders_named([None]) == "nobody leads"
     assert leaders_named([2, 1, 2, 2]) == "node 1 leads partition 1; node 2 leads partitions 0, 2, 3"
     assert leaders_named([3, None, None]) == "node 3 leads partition 0; nobody leads partitions 1, 2"
+
+
+# --- leaders that are elsewhere ------------------------------------------------------------------
+
+
+def placed(why: str, wait_ms: int = 0, *others: Report, preferred: int = 2) -> Survey:
+    """Node 1 leads, and says who leads otherwise."""
+    placement = {"preferred": preferred, "to": preferred, "why": why, "wait_ms": wait_ms}
+    return look(node(1, placement=placement), *others)
+
+
+@pytest.mark.parametrize(
+    ("survey", "said"),
+    [
+        (look(), ""),
+        (placed("placed", preferred=1), ""),
+        (placed("free"), ""),
+        (placed("waits", 2_000), ""),
+        (placed("under_way"), ""),
+        (placed("unfit", 5_000, gone(2)), ""),  # that it is down is said of it
+        (placed("unfit", 5_000), "node 1 leads in place of node 2, which is behind or not connected; next:"),
+        (placed("placed"), "node 1 leads in place of node 2, which is behind or not connected; next:"),
+        (
+            placed("waits", 60_000),
+            "node 1 leads in place of node 2, which did not keep the leadership; it gets",
+        ),
+        (
+            placed("asked", 540_000),
+            "an operator asked for it, for another 9 min; next: esctl leader transfer",
+        ),
+    ],
+)
+def test_why_another_node_leads_is_said_where_that_lasts(survey: Survey, said: str) -> None:
+    told = leaderplacement.note(replace(survey, partition=0))
+    assert said in told
+    assert bool(said) == bool(told)
+
+
+def test_a_leader_in_another_ones_place_is_said_once_of_all_its_partitions() -> None:
+    found = ring(placed("unfit"), look(), placed("unfit"))
+    (told,) = leaderplacement.notes(found)
+    assert told.startswith("partitions 0, 2: node 1 leads in place of node 2")
+    assert leaderplacement.preferred(found.partitions[0].leader) == 2
+    assert leaderplacement.preferred(found.partitions[1].leader) is None
+    assert leaderplacement.preferred(None) is None

@@ -9,6 +9,7 @@ from tests.simulation.mutants.elections import ELECTIONS
 from tests.simulation.mutants.machine import MACHINE
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.ordering import ORDERING
+from tests.simulation.mutants.placing import PLACING
 from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
@@ -27,6 +28,7 @@ CATALOGUE: Final = (
     *REJOINING,
     *WHOLE_NODE,
     *ORDERING,
+    *PLACING,
 )
 SOUND: Final[dict[str, Mutant]] = {
     f"sound-{tier}": Mutant(f"sound-{tier}", "", "no bug at all", tier, ()) for tier in "AB"

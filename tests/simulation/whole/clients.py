@@ -7,6 +7,9 @@ never what may be true. Started by `world.py`, one task tree a client.
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from typing import Any
 
 import trio
@@ -17,6 +20,7 @@ from esnode.client import Log, connect
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, split_keys
 from esnode.errors import EventStreamError, OffsetOutOfRange
 from esnode.events import key_of, make_batch
+from esnode.ring import RING_VERSION, Ring, token_of
 from esnode.transport.connection import Dialer
 
 from .order import Order
@@ -25,11 +29,36 @@ from .swarm import Load
 Event = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which of several partitions a world is; of one, by default."""
+
+    partitions: int = 1
+    partition: int = 0
+
+    @property
+    def asked(self) -> int | None:
+        """What a client asks for."""
+        return self.partition if self.partitions > 1 else None
+
+    def source(self, name: str) -> str:
+        """A source of this partition whose name begins like that."""
+        return name if self.partitions == 1 else _owned_source(name, self.partitions, self.partition)
+
+
+@cache
+def _owned_source(name: str, partitions: int, partition: int) -> str:
+    ring = Ring(RING_VERSION, range(partitions))
+    names = (f"{name}-{number}" for number in count())
+    return next(each for each in names if ring.owner(int.from_bytes(token_of(each), "big")) == partition)
+
+
 class Application:
     """All clients of one world: the history, what was sent, and what came back."""
 
-    def __init__(self, load: Load, history: Operations, source: random.Random) -> None:
+    def __init__(self, load: Load, history: Operations, source: random.Random, share: Share) -> None:
         self.load = load
+        self.share = share
         self.history = history
         self.source = source
         self.order = Order()
@@ -57,7 +86,8 @@ class Application:
     def _new(self, size_bytes: int) -> Event:
         self._made += 1
         data = "x" * size_bytes
-        event = {"id": str(self._made), "source": f"/{self._made % 3}", "type": "t", "data": data}
+        source = self.share.source(f"/{self._made % 3}")
+        event = {"id": str(self._made), "source": source, "type": "t", "data": data}
         self._recent.append(event)
         return event
 
@@ -85,6 +115,7 @@ class Client:
             producer_session=self._source.random() < load.sessions,
             dial=dial,
             rng=random.Random(f"{seed}:library"),
+            partition=application.share.asked,
         )
 
     def stop(self) -> None:

@@ -38,6 +38,7 @@ class Numbered:
     ) -> None:
         self.name = name
         self._load = application.load
+        self._share = application.share
         self._addresses = addresses
         self._dial = dial
         self._tell = application.count
@@ -87,6 +88,7 @@ class Numbered:
             producer=self.name,
             dial=self._dial,
             rng=random.Random(f"{self.name}:{life}:{source.random()}"),
+            partition=self._share.asked,
         )
         with trio.move_on_after(source.choice((1.0, 10.0, 60.0))):  # a process that ends without a word
             async with connecting as log:
@@ -135,7 +137,7 @@ class Numbered:
             raise Violation("fenced for good", f"{self.name} goes on after another has opened its name")
 
     def _event(self, number: int) -> dict[str, str]:
-        return {"id": f"{self.name}:{number}", "source": "/numbered", "type": "t"}
+        return {"id": f"{self.name}:{number}", "source": self._share.source("/numbered"), "type": "t"}
 
     def _key(self, number: int) -> bytes:
         return key_of(self._event(number))

@@ -29,7 +29,7 @@ from esnode.storage.interface import pages
 from ..outcome import Outcome, Violation
 from ..trace import Listener, Trace
 from .audit import Audit
-from .clients import Application, Client
+from .clients import Application, Client, Share
 from .clock import HOST, Freezer, run_deterministically
 from .faults import Faults
 from .journal import told
@@ -46,11 +46,19 @@ OVER_S: Final = 300.0
 """No run takes longer."""
 
 
+LED_S: Final = 10.0
+"""A healed cluster with several partitions is led by the node that is to lead within this."""
+CALM_S: Final = 30.0
+"""So long nothing changes then."""
+ALONE: Final = Share()
+
+
 class World:
     """One cluster, its clients, and what happens to them."""
 
-    def __init__(self, seed: int, listener: Listener | None) -> None:
+    def __init__(self, seed: int, listener: Listener | None, share: Share) -> None:
         self.seed = seed
+        self.share = share
         self.swarm: Swarm = draw(seed)
         self.trace = Trace(listener)
         self.counts: Counter[str] = Counter()
@@ -58,7 +66,7 @@ class World:
         self.history = Operations()
         self.ended_s = 0.0
         self._network = Network(random.Random(f"{seed}:net"), self.swarm.network)
-        self._application = Application(self.swarm.load, self.history, random.Random(f"{seed}:load"))
+        self._application = Application(self.swarm.load, self.history, random.Random(f"{seed}:load"), share)
         self._freezer = Freezer()
         self._machines: dict[str, Machine] = {}
         self._numbered: list[Numbered] = []
@@ -105,7 +113,7 @@ class World:
             raise Violation("durability", f"{host} finds a damage that nobody did: {fields['reason']}")
 
     async def _play(self, ground: Ground) -> None:
-        machines = [Machine(config, ground) for config in _configs(self.swarm)]
+        machines = [Machine(config, ground) for config in _configs(self.swarm, self.share)]
         self._machines = {machine.host: machine for machine in machines}
         for machine in machines:
             for address in (machine.config.me.peer, machine.config.me.client):
@@ -144,7 +152,9 @@ class World:
                     machine.kill()  # the next process meets a damage that this one has not met
                 machine.heal()
                 await machine.start()
+            healed_at = trio.current_time()
             await self._demand_an_ack(addresses)
+            await self._demand_the_preferred_leader(machines, healed_at + LED_S)
         await self._demand_rest(machines)
         self._judge(machines)
 
@@ -161,7 +171,13 @@ class World:
         HOST.set("operator")
         source = random.Random(f"{self.seed}:operator:{self.counts['fault.transfer']}")
         try:
-            async with connect(addresses, window=1, dial=self._network.dialer("operator"), rng=source) as log:
+            async with connect(
+                addresses,
+                window=1,
+                dial=self._network.dialer("operator"),
+                rng=source,
+                partition=self.share.asked,
+            ) as log:
                 old_leader, new_leader = await log.transfer_leadership()
         except EventStreamError as error:
             self.note("operator", f"no transfer: {error.code}")
@@ -172,12 +188,17 @@ class World:
     async def _demand_an_ack(self, addresses: list[str]) -> None:
         """Somebody who comes now can append."""
         HOST.set("probe")
-        event = {"id": "healed", "source": "/probe", "type": "t"}
+        event = {"id": "healed", "source": self.share.source("/probe"), "type": "t"}
         rng = random.Random(f"{self.seed}:probe")
         attempt = self.history.append_begins(key_of(event), trio.current_time())
         try:
             async with connect(
-                addresses, timeout_s=HEALED_S, window=1, dial=self._network.dialer("probe"), rng=rng
+                addresses,
+                timeout_s=HEALED_S,
+                window=1,
+                dial=self._network.dialer("probe"),
+                rng=rng,
+                partition=self.share.asked,
             ) as log:
                 ack = await log.append(event)
             self.history.acked(attempt, (OffsetRange(ack.offset, 1),), trio.current_time())
@@ -186,6 +207,29 @@ class World:
         except EventStreamError as error:
             raise Violation("healed", f"no new event is taken within {HEALED_S:g} s: {error!r}") from error
         self.note("probe", "acked")
+
+    async def _demand_the_preferred_leader(self, machines: list[Machine], deadline: float) -> None:
+        """With several partitions: the node that is to lead does, and then nothing changes any more."""
+        if self.share.partitions == 1:
+            return
+        while not any(self._leads_in_its_place(machine) for machine in machines):
+            if trio.current_time() > deadline:
+                told = ", ".join(f"{machine.host} {machine.place()}" for machine in machines)
+                raise Violation("spread", f"after {LED_S:g} s the leader is not the preferred one: {told}")
+            await trio.sleep(0.1)
+        before = self.counts["log.transfer_asked"]
+        await trio.sleep(CALM_S)
+        if self.counts["log.transfer_asked"] != before:
+            raise Violation("spread", "a leader in its place has handed over")
+
+    def _leads_in_its_place(self, machine: Machine) -> bool:
+        """Whether its node leads, and is to, or an operator has chosen it."""
+        if machine.node is None or not machine.node.view.leads:
+            return False
+        placement = machine.node.placement()
+        assert placement is not None
+        self.counts[f"placement.{placement['why']}"] += 1
+        return placement["why"] in {"asked", "placed"}
 
     async def _demand_rest(self, machines: list[Machine]) -> None:
         """Without load all nodes come to the same end."""
@@ -224,7 +268,7 @@ async def _on(host: str, client: Client | Numbered) -> None:
     await client.run()
 
 
-def _configs(swarm: Swarm) -> list[Config]:
+def _configs(swarm: Swarm, share: Share) -> list[Config]:
     members = tuple(
         Member(n, Address(f"10.0.0.{n}", 7200), Address(f"10.0.0.{n}", 7100))
         for n in range(1, swarm.nodes + 1)
@@ -239,14 +283,16 @@ def _configs(swarm: Swarm) -> list[Config]:
             raft=swarm.timers,
             dedup=swarm.dedup,
             retention=swarm.retention,
+            partitions=share.partitions,
+            partition=share.partition,
         )
         for member in members
     ]
 
 
-def run(seed: int, *, listener: Listener | None = None) -> Outcome:
-    """One world, from its seed."""
-    world = World(seed, listener)
+def run(seed: int, *, listener: Listener | None = None, share: Share = ALONE) -> Outcome:
+    """One world, from its seed; `share`: which of several partitions it is."""
+    world = World(seed, listener, share)
     violation: Violation | None = None
     try:
         with told(world.tell), _lowered(seed, world.swarm):
