@@ -5,7 +5,7 @@ the worst of them counts. Changes nothing and never prints. Called by `status`, 
 `leader`, `dedup` and the guards of `node`.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypedDict, TypeVar
 
 import trio
@@ -14,12 +14,11 @@ from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S
 from esctl.clusters.state import Cluster
 from esctl.query import survey as surveys
 from esctl.query.survey import Survey
-from esctl.ui.formatting import partitions_named
 from esctl.ui.values import Count, NodeId
 from esnode.dataclass import dataclass
 from esnode.ring import RING_VERSION, Ring
 
-H = TypeVar("H", bound=Hashable)
+T = TypeVar("T")
 
 
 class RingData(TypedDict):
@@ -100,19 +99,29 @@ def ring_of(cluster: Cluster) -> Ring:
     return Ring(RING_VERSION, range(cluster.partitions))
 
 
-async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> RingSurvey:
-    """Ask all nodes for all partitions; takes no longer than `timeout_s` and a moment."""
-    if cluster.partitions == 1:
-        return RingSurvey(cluster, [await surveys.ask(cluster, timeout_s)])
-    found: dict[int, Survey] = {}
+async def of_each(cluster: Cluster, ask_one: Callable[[int | None], Awaitable[T]]) -> list[T]:
+    """Ask about every partition at the same time; the answers, by number.
 
-    async def ask_one(partition: int) -> None:
-        found[partition] = await surveys.ask(cluster, timeout_s, partition)
+    Where there is one partition, it is asked for without a number.
+    """
+    if cluster.partitions == 1:
+        return [await ask_one(None)]
+    found: dict[int, T] = {}
+
+    async def keep(partition: int) -> None:
+        found[partition] = await ask_one(partition)
 
     async with trio.open_nursery() as nursery:
         for partition in range(cluster.partitions):
-            nursery.start_soon(ask_one, partition)
-    return RingSurvey(cluster, [found[partition] for partition in range(cluster.partitions)])
+            nursery.start_soon(keep, partition)
+    return [found[partition] for partition in range(cluster.partitions)]
+
+
+async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> RingSurvey:
+    """Ask all nodes for all partitions; takes no longer than `timeout_s` and a moment."""
+    return RingSurvey(
+        cluster, await of_each(cluster, lambda partition: surveys.ask(cluster, timeout_s, partition))
+    )
 
 
 async def uncounted(cluster: Cluster) -> frozenset[int]:
@@ -123,18 +132,3 @@ async def uncounted(cluster: Cluster) -> frozenset[int]:
 def without_why(text: str) -> str:
     """The same, where it says to ask `why`, which does not know partitions yet: with the logs instead."""
     return text.replace("esctl why", "esctl logs --level warning")
-
-
-def shared(said: Sequence[Sequence[H]]) -> list[tuple[str, H]]:
-    """What is said of each partition, once each, in order, with the words for which partitions it is said of.
-
-    Those are empty where it is said of all.
-    """
-    by_text: dict[H, list[int]] = {}
-    for partition, texts in enumerate(said):
-        for text in dict.fromkeys(texts):
-            by_text.setdefault(text, []).append(partition)
-    return [
-        ("" if len(numbers) == len(said) else f"{partitions_named(numbers)}: ", text)
-        for text, numbers in by_text.items()
-    ]

@@ -11,10 +11,10 @@ from esctl.clusters.backends.interface import RunState
 from esctl.commands.status import table
 from esctl.commands.status.table import StatusAnswer, StatusRow
 from esctl.exits import Exit
-from esctl.query.ringsurvey import RingSurvey, shared, without_why
+from esctl.query.ringsurvey import RingSurvey, without_why
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
-from esctl.ui.formatting import megabytes, nodes_named
+from esctl.ui.formatting import megabytes, nodes_named, shared
 from esnode.ring import RING_VERSION
 
 MOST_COLUMNS: Final = 3

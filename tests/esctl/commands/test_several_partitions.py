@@ -194,7 +194,7 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "verify", "why", "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
+    "why", "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
     "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
     "export --save x.db", "fault ls", "fault heal --all", "fault pause 1", "fault kill 1",
     "fault partition isolate 1", "fault storm --yes", "compact --before 1", "backup create",
