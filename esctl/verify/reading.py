@@ -123,9 +123,7 @@ async def read_ring(
     waiting = _WholeProgress(cluster.partitions, begin)
 
     async def read_one(partition: int | None) -> ReadOutcome:
-        return await read_logs(
-            cluster, history.partitions[partition or 0], wait_s, waiting.begin, partition
-        )
+        return await read_logs(cluster, history.partitions[partition or 0], wait_s, waiting.begin, partition)
 
     return await of_each(cluster, read_one)
 

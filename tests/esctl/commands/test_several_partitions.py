@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import datadir
 from esctl.clusters.backends.interface import RunState
+from esctl.commands.fault import injection
 from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
 from esctl.query import checkup
 from esctl.query.checkup import Checkup
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report
 from esctl.ui import circle
 from esctl.ui.answer import Cell, Table, Value
@@ -196,8 +199,7 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 REFUSED = (
     "why", "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
     "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
-    "export --save x.db", "fault ls", "fault heal --all", "fault pause 1", "fault kill 1",
-    "fault partition isolate 1", "fault storm --yes", "compact --before 1", "backup create",
+    "export --save x.db", "fault storm --yes", "compact --before 1", "backup create",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
     "produce x.ndjson", "consume", "bench produce", "playbook plan rolling-restart",
 )  # fmt: skip
@@ -283,3 +285,36 @@ def test_a_partition_whose_directory_is_gone_has_lost_its_log_and_the_others_hav
         other.log.write_text(json.dumps({"event": "storage_opened", "partition": 1}) + "\n", encoding="utf-8")
     assert datadir.too_few_logs(four.cluster)
     assert not datadir.too_few_logs(four.cluster, up=[1, 2])
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+def test_a_survey_of_one_partition_is_an_aim_and_one_of_all_has_none() -> None:
+    whole = ring(look(), led_by(2))
+    assert (whole.only, whole.leader) == (None, None)
+    assert ring(look(), look()).leader == 1
+    assert replace(whole, partitions=[whole.partitions[1]]).only == 1
+    assert RingSurvey(CLUSTER, [look()]).only is None
+
+
+def test_a_strike_says_which_partition_it_is_aimed_at_and_what_each_shows() -> None:
+    whole = ring(look(), led_by(2))
+    shown = [[Effect(3, EffectVerdict.APPLIED, "1 message delayed", 1)]] * 2
+    data = injection.head_of(whole, "net-1", 1000)
+    answer = injection.answer_of(data, "delay", shown, whole, "wait")
+    assert [(one["id"], one["partition"]) for one in answer.data["nodes"]] == [(3, 0), (3, 1)]
+    assert (answer.data["leader_after"], answer.data["term_after"]) == (None, None)
+    assert [row[0] for row in rows_of(answer.views, 0)] == ["0", "1"]
+    aimed = replace(whole, partitions=[whole.partitions[1]])
+    only = injection.answer_of(injection.head_of(aimed, "net-1", 1000), "delay", shown[:1], aimed, "wait")
+    assert (only.data["partition"], only.data["leader_after"]) == (1, 2)
+    assert "partition" not in only.data["nodes"][0]
+
+
+def test_a_strike_at_a_cluster_of_one_partition_says_nothing_of_partitions() -> None:
+    one = RingSurvey(CLUSTER, [look()])
+    shown = [[Effect(3, EffectVerdict.APPLIED, "1 message delayed", 1)]]
+    answer = injection.answer_of(injection.head_of(one, "net-1", 1000), "delay", shown, one, "wait")
+    assert "partition" not in str(answer)
+    assert (answer.data["leader_after"], answer.data["term_after"]) == (1, look().term)

@@ -383,10 +383,7 @@ def test_a_failed_verdict_stays_failed_when_a_node_is_down_too() -> None:
 
 def test_an_end_that_nobody_confirmed_leaves_the_verdict_open() -> None:
     reading = ReadOutcome(target=8, confirmed=False, up={1, 2, 3})
-    assert (
-        answer_of(proof({n: log(8) for n in (1, 2, 3)}, reading=reading)).exit_code
-        is Exit.INCONCLUSIVE
-    )
+    assert answer_of(proof({n: log(8) for n in (1, 2, 3)}, reading=reading)).exit_code is Exit.INCONCLUSIVE
 
 
 def test_no_node_at_all_is_unreachable_and_proves_nothing() -> None:
