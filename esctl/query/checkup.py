@@ -19,7 +19,7 @@ from esctl.query import lostlog, ringsurvey
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
 from esctl.query.lostlog import Shortened
-from esctl.query.ringsurvey import RingSurvey, without_why
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import MAX_LAG_EVENTS, Report, Survey
 from esctl.ui.formatting import quantity, shared
 from esnode.errors import EventStreamError
@@ -128,10 +128,7 @@ def _together(each: Sequence[Sequence[Stage]]) -> list[Stage]:
         Stage(
             stages[0].name,
             stages[0].asks,
-            [
-                (f"{where}{reason}", without_why(step))
-                for where, (reason, step) in shared([one.flaws for one in stages])
-            ],
+            [(f"{where}{reason}", step) for where, (reason, step) in shared([one.flaws for one in stages])],
         )
         for stages in zip(*each, strict=True)
     ]

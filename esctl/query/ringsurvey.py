@@ -171,8 +171,3 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S, only: int |
 async def uncounted(cluster: Cluster) -> frozenset[int]:
     """The nodes that run now and do not count in some partition; see `Survey.uncounted`."""
     return (await ask(cluster)).uncounted
-
-
-def without_why(text: str) -> str:
-    """The same, where it says to ask `why`, which does not know partitions yet: with the logs instead."""
-    return text.replace("esctl why", "esctl logs --level warning")

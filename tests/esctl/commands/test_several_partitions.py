@@ -11,13 +11,17 @@ from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import datadir
 from esctl.clusters.backends.interface import RunState
+from esctl.commands import why
 from esctl.commands.fault import injection
 from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
+from esctl.observe.diagnosis import ranking
+from esctl.observe.diagnosis.ranking import RingDiagnosis
+from esctl.observe.diagnosis.situation import Situation
 from esctl.query import checkup
 from esctl.query.checkup import Checkup
 from esctl.query.ringsurvey import RingSurvey
-from esctl.query.survey import Report
+from esctl.query.survey import Report, Survey
 from esctl.ui import circle
 from esctl.ui.answer import Cell, Table, Value
 from esnode.ring import TOKENS, Ring
@@ -197,7 +201,7 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "why", "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
+    "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
     "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
     "export --save x.db", "fault storm --yes", "compact --before 1", "backup create",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
@@ -318,3 +322,46 @@ def test_a_strike_at_a_cluster_of_one_partition_says_nothing_of_partitions() -> 
     answer = injection.answer_of(injection.head_of(one, "net-1", 1000), "delay", shown, one, "wait")
     assert "partition" not in str(answer)
     assert (answer.data["leader_after"], answer.data["term_after"]) == (1, look().term)
+
+
+# --- why ---------------------------------------------------------------------------------------
+
+
+def diagnosed(*surveys: Survey) -> RingDiagnosis:
+    found = ranking.diagnose_all([Situation([survey]) for survey in ring(*surveys).partitions])
+    assert isinstance(found, RingDiagnosis)
+    return found
+
+
+def test_why_says_once_what_is_true_of_all_partitions_and_of_which_the_rest_is() -> None:
+    found = diagnosed(look(), ONE_GONE, led_by(2, gone(3)))
+    assert [finding.what for finding in found.findings] == [
+        "partitions 1, 2: node 3 is down: it has never run"
+    ]
+    answer = why.answer_of(found)
+    assert answer.exit_code is Exit.UNHEALTHY
+    assert answer.data["findings"][0]["partitions"] == [1, 2]
+    assert (answer.data["leader"], answer.data["well"]) == (None, False)
+    everywhere = diagnosed(ONE_GONE, ONE_GONE)
+    assert [finding.what for finding in everywhere.findings] == ["node 3 is down: it has never run"]
+
+
+def test_why_names_the_process_of_one_partition_and_not_the_node_that_runs() -> None:
+    silent = gone(2, RunState.RUNNING, "the process of partition 1 does not run: ES3103: no disk")
+    paused = replace(silent, process=replace(silent.process, paused_partitions=frozenset({1})))
+    for report, what in ((silent, "does not answer"), (paused, "is paused")):
+        (finding,) = diagnosed(look(), look(report)).findings
+        assert finding.what == f"partition 1: the process of partition 1 of node 2 {what}"
+
+
+def test_what_why_proposes_for_one_partition_names_it() -> None:
+    seen = Situation([ring(look(), look()).partitions[1]])
+    assert seen.command("dedup") == "esctl dedup --partition 1 --cluster drill"
+    assert seen.command("verify") == "esctl verify --cluster drill"
+    assert Situation([look()]).command("dedup") == "esctl dedup --cluster drill"
+
+
+def test_a_diagnosis_of_one_partition_is_what_it_was() -> None:
+    found = ranking.diagnose_all([Situation([ONE_GONE])])
+    assert isinstance(found, ranking.Diagnosis)
+    assert "partition" not in str(why.answer_of(found))
