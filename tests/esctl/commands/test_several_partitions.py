@@ -201,7 +201,7 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
+    "top", "status metrics", "snapshot ls", "snapshot create",
     "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
     "export --save x.db", "fault storm --yes", "compact --before 1", "backup create",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
