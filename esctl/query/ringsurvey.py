@@ -6,6 +6,7 @@ the worst of them counts. Changes nothing and never prints. Called by `status`, 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import TypedDict, TypeVar
 
 import trio
@@ -18,7 +19,7 @@ from esctl.query.survey import Report, Survey
 from esctl.ui.formatting import shared
 from esctl.ui.values import Count, NodeId
 from esnode.dataclass import dataclass
-from esnode.ring import RING_VERSION, Ring
+from esnode.ring import RING_VERSION, Ring, token_of
 
 T = TypeVar("T")
 
@@ -132,6 +133,19 @@ def _why(report: Report) -> list[str]:
 def ring_of(cluster: Cluster) -> Ring:
     """The ring that the nodes of a cluster make of their setting."""
     return Ring(RING_VERSION, range(cluster.partitions))
+
+
+def owner_of(cluster: Cluster, source: str) -> int | None:
+    """The partition that owns the source; None where there is one partition."""
+    return ring_of(cluster).owner(int.from_bytes(token_of(source))) if cluster.partitions > 1 else None
+
+
+def source_of(cluster: Cluster, partition: int | None, source: str) -> str:
+    """A source that the partition owns: this one, or one of its name with a number behind it."""
+    if partition in (None, owner_of(cluster, source)):
+        return source
+    names = (f"{source}-{number}" for number in count(1))
+    return next(name for name in names if owner_of(cluster, name) == partition)
 
 
 def numbers(cluster: Cluster, only: int | None = None) -> Sequence[int | None]:

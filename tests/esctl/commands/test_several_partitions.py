@@ -18,12 +18,16 @@ from esctl.exits import Exit
 from esctl.observe.diagnosis import ranking
 from esctl.observe.diagnosis.ranking import RingDiagnosis
 from esctl.observe.diagnosis.situation import Situation
-from esctl.query import checkup
+from esctl.observe.top import board, controls, keys, polling
+from esctl.observe.top.rates import Rates
+from esctl.observe.top.state import BoardState, Page
+from esctl.query import checkup, ringsurvey
 from esctl.query.checkup import Checkup
 from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esctl.ui import circle
 from esctl.ui.answer import Cell, Table, Value
+from esctl.ui.terminal import Output, Terminal
 from esnode.ring import TOKENS, Ring
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
@@ -201,8 +205,8 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "top", "status metrics", "snapshot ls", "snapshot create",
-    "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
+    "status metrics", "snapshot ls", "snapshot create",
+    "bundle --save x.tar.gz",
     "export --save x.db", "fault storm --yes", "compact --before 1", "backup create",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
     "produce x.ndjson", "consume", "bench produce", "playbook plan rolling-restart",
@@ -365,3 +369,63 @@ def test_a_diagnosis_of_one_partition_is_what_it_was() -> None:
     found = ranking.diagnose_all([Situation([ONE_GONE])])
     assert isinstance(found, ranking.Diagnosis)
     assert "partition" not in str(why.answer_of(found))
+
+
+# --- top and event -----------------------------------------------------------------------------
+
+
+def test_top_shows_one_partition_and_a_line_of_all(four: FakeNodes) -> None:
+    whole = ring(look(), led_by(2), look())
+    shown = BoardState(whole.partitions[0], Rates(), selected=1)
+    for second in (0.0, 1.0):
+        for survey in whole.partitions:
+            later = [
+                replace(one, status={**(one.status or {}), "uptime_s": second, "next_offset": second * 100})
+                for one in survey.reports
+            ]
+            shown.rates_of(survey.partition).add(replace(survey, reports=later), None, second)
+    shown.ring = whole
+    width, height = 80, 24
+    lines = Terminal(Output.TABLE, color=False).rendered(board.body(shown, width, height), width)
+    assert (
+        lines[0].rstrip()
+        == ("drill: 300 events/s in all; node 1 leads partitions 0, 2; node 2 leads partition 1")[: width - 1]
+        + "…"
+    )
+    assert lines[1].startswith("partition 0: node 1 leads")
+    assert len(lines) + len(board.foot(shown, width)) <= height
+    record = board.record(shown)
+    assert record["partition"] == 0
+    assert [(one["id"], one["leader"], one["events_per_s"]) for one in record["partitions"]] == [
+        (0, 1, 100.0), (1, 2, 100.0), (2, 1, 100.0),
+    ]  # fmt: skip
+    polling.turn_to(shown, 1)
+    assert (shown.survey.partition, shown.rates.events_per_s[-1]) == (1, 100.0)
+    assert shown.rates_of(0).events_per_s[-1] == 100.0
+    transfer = controls.control("t", shown.survey, 1)
+    assert transfer is not None
+    assert transfer.text == "esctl leader transfer --to 1 --partition 1"
+
+
+def test_top_of_one_partition_has_the_words_that_it_had() -> None:
+    shown = BoardState(look(), Rates(), selected=1)
+    assert "partition" not in str(board.record(shown))
+    assert "tab" not in dict(keys.keys(several=False))
+    assert "tab" in dict(keys.keys(several=True))
+    assert ("tab", "next") not in keys.hints(Page.BOARD, broken=False)
+
+
+def test_the_source_of_a_probe_is_one_that_its_partition_owns(four: FakeNodes) -> None:
+    cluster = four.cluster
+    home = ringsurvey.owner_of(cluster, "esctl/trace")
+    assert ringsurvey.source_of(cluster, home, "esctl/trace") == "esctl/trace"
+    for partition in range(4):
+        source = ringsurvey.source_of(cluster, partition, "esctl/trace")
+        assert ringsurvey.owner_of(cluster, source) == partition
+    assert ringsurvey.owner_of(replace(cluster, partitions=1), "esctl/trace") is None
+
+
+@pytest.mark.parametrize("line", ["event 0", "event trace 0", "event trace --live"])
+def test_an_offset_is_one_of_a_partition(four: FakeNodes, line: str) -> None:
+    (error,) = Run(*line.split(), "-o", "json").document["errors"]
+    assert (error["code"], error["next"].startswith("esctl event")) == ("ES4009", True)
