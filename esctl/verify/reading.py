@@ -120,7 +120,7 @@ async def read_ring(
 
     The progress is that of all together: it begins when it is known how much there is of each.
     """
-    waiting = _WholeProgress(cluster.partitions, begin)
+    waiting = WholeProgress(cluster.partitions, begin)
 
     async def read_one(partition: int | None) -> ReadOutcome:
         return await read_logs(cluster, history.partitions[partition or 0], wait_s, waiting.begin, partition)
@@ -128,7 +128,7 @@ async def read_ring(
     return await of_each(cluster, read_one)
 
 
-class _WholeProgress:
+class WholeProgress:
     """The progress of several readings as that of one."""
 
     def __init__(self, readings: int, begin: Callable[[int], ReadProgress]) -> None:

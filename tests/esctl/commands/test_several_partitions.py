@@ -207,7 +207,7 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 REFUSED = (
     "status metrics", "snapshot ls", "snapshot create",
     "bundle --save x.tar.gz",
-    "export --save x.db", "fault storm --yes", "compact --before 1", "backup create",
+    "export --save x.db", "fault storm --yes", "backup drill",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
     "produce x.ndjson", "consume", "bench produce", "playbook plan rolling-restart",
 )  # fmt: skip

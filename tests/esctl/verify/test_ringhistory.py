@@ -169,7 +169,7 @@ def test_the_progress_is_that_of_all_partitions_and_begins_when_all_is_known() -
         told.append(events)
         return Progress()
 
-    whole = reading._WholeProgress(2, begin)
+    whole = reading.WholeProgress(2, begin)
     early: ReadProgress = whole.begin(3)
     early.advance(2)
     assert told == []
