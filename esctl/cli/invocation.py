@@ -222,10 +222,8 @@ class Invocation:
         return found
 
     def partition(self, cluster: state.Cluster, number: int | None, *, required: bool = True) -> int | None:
-        """The partition that --partition names; None where the cluster has one. Raises `InvalidArgument`.
-
-        Where it is not `required`, also None for all.
-        """
+        """The partition that --partition names; None where the cluster has one, and for all of them where it
+        is not `required`. Raises `InvalidArgument`."""
         if number is None and cluster.partitions > 1 and required:
             raise InvalidArgument(
                 f"{cluster.name} has the partitions 0 to {cluster.partitions - 1}, and none is named;"

@@ -143,12 +143,15 @@ def heal(
     if not ended:
         return Answer(data, [Line(f"no faults were active in {cluster.name}")])
     names = ", ".join(f"{one['id']} {_where(one)} (hits: {one['hits']:,})" for one in ended)
-    if healed.recovered:
-        calm = Line("the nodes follow one leader and hear it", Tone.GOOD)
-    else:
-        helps = f"esctl status health --wait 10s --cluster {cluster.name}"
-        calm = Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
-    return Answer(data, [Line(f"healed {names}"), calm])
+    return Answer(data, [Line(f"healed {names}"), _calm(cluster, recovered=healed.recovered)])
+
+
+def _calm(cluster: Cluster, *, recovered: bool) -> Line:
+    """Have the nodes got over it?"""
+    if recovered:
+        return Line("the nodes follow one leader and hear it", Tone.GOOD)
+    helps = f"esctl status health --wait 10s --cluster {cluster.name}"
+    return Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
 
 
 def _where(fault: NodeFaultData) -> str:

@@ -429,3 +429,23 @@ def test_the_source_of_a_probe_is_one_that_its_partition_owns(four: FakeNodes) -
 def test_an_offset_is_one_of_a_partition(four: FakeNodes, line: str) -> None:
     (error,) = Run(*line.split(), "-o", "json").document["errors"]
     assert (error["code"], error["next"].startswith("esctl event")) == ("ES4009", True)
+
+
+# --- playbooks ---------------------------------------------------------------------------------
+
+PLAYBOOKS = sorted(path.stem for path in (Path(__file__).parents[3] / "playbooks").glob("*.toml"))
+INPUTS = {
+    "announce": ("-i", "text=hello"),
+    "lost-quorum": ("-i", "survivor=1"),
+    "replace-a-node": ("-i", "node=2"),
+}
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_every_playbook_refuses_a_cluster_that_it_does_not_know(
+    four: FakeNodes, name: str, verb: str
+) -> None:
+    run = Run("playbook", verb, name, *INPUTS.get(name, ()), "--cluster", "four", "-o", "json")
+    (error,) = run.document["errors"]
+    assert error["code"] == "ES4017", error
