@@ -166,7 +166,8 @@ def _flipped(chosen: Flip, found: str, entry: Entry | None) -> dict[str, Any]:
 
 
 def _opened(config: Config) -> Storage:
-    return open_storage(config.storage, config.data_dir, Identity(config.cluster, config.node_id))
+    identity = Identity(config.cluster, config.node_id, partition=config.partition)
+    return open_storage(config.storage, config.data_dir, identity)
 
 
 # --- half a record --------------------------------------------------------------------------------
@@ -234,6 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 not, with the error as the JSON object."""
     parser = argparse.ArgumentParser(prog="esnode.damage", description="Damage a stopped node's files")
     parser.add_argument("--config", required=True, type=Path, metavar="FILE")
+    parser.add_argument(
+        "--partition", type=int, default=None, help="the one of several whose files are meant"
+    )
     parser.add_argument("--seed", default=None)
     parser.add_argument("what", choices=("flip", "torn"))
     options = parser.parse_args(arguments)
@@ -241,6 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configuration.load(options.config)
         if not config.faults.allowed:
             raise FaultsNotAllowed("this node breaks nothing on purpose: its file has no `allowed = true`")
+        if options.partition is not None:
+            config = config.of_partition(options.partition)
         done = flip(config, random.Random(options.seed)) if options.what == "flip" else torn(config)
     except EventStreamError as error:
         sys.stdout.write(json.dumps({"code": error.code, "error": str(error)}) + "\n")

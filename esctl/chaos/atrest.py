@@ -55,11 +55,15 @@ class Damage:
     facts: DamageData
 
 
-def damage(cluster: Cluster, number: int, what: str) -> Damage:
-    """Damage the stopped node's files; raises what the node's own program says, `MachineRefused`."""
+def damage(cluster: Cluster, number: int, what: str, partition: int | None = None) -> Damage:
+    """Damage the stopped node's files, where it has several partitions those of one.
+
+    Raises what the node's own program says, `MachineRefused`.
+    """
     root = str(Path(esnode.__file__).resolve().parent.parent)
     search = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "esnode.damage", "--config", str(cluster.node(number).config), what]
+    command += ["--partition", str(partition)] if partition is not None else []
     try:
         done = subprocess.run(  # noqa: S603  # our own program, the words are ours
             command, capture_output=True, text=True, timeout=DAMAGE_TIMEOUT_S, check=False,
@@ -75,26 +79,38 @@ def damage(cluster: Cluster, number: int, what: str) -> Damage:
 
 
 async def watch(
-    cluster: Cluster, number: int, what: str, before: Report, log_end: int, timeout_s: float
+    cluster: Cluster,
+    number: int,
+    what: str,
+    before: Report,
+    log_end: int,
+    timeout_s: float,
+    partition: int | None = None,
 ) -> tuple[Effect, Survey]:
     """Look until the node is whole again, or has shown that it does not know, or the time is over.
 
-    `before`: what it said before it was stopped; `log_end`: how long its log was then.
+    `before`: what it said before it was stopped; `log_end`: how long its log was then; `partition`: whose
+    log of several was damaged.
     """
-    log = nodelog.Follower(backend_named(cluster.backend).log_path(cluster, number), number, log_end)
+    follower = nodelog.Follower(backend_named(cluster.backend).log_path(cluster, number), number, log_end)
     lines: list[LogLine] = []
+
+    def read_on() -> None:
+        lines.extend(line for line in follower.new_lines() if line.partition == partition)
+
     with trio.move_on_after(timeout_s):
         while True:
-            lines += log.new_lines()
-            survey = await surveys.ask(cluster)
+            read_on()
+            survey = await surveys.ask(cluster, partition=partition)
             judge = _of_flip if what == "flip" else _of_torn
             found = judge(survey, survey.report(number), before, lines)
             if not found.open:
                 return found, survey
             await trio.sleep(LOOK_EVERY_S)  # a log is looked at, it does not tell
     with trio.CancelScope(shield=True):
-        survey = await surveys.ask(cluster)
-    return judge(survey, survey.report(number), before, [*lines, *log.new_lines()]), survey
+        survey = await surveys.ask(cluster, partition=partition)
+    read_on()
+    return judge(survey, survey.report(number), before, lines), survey
 
 
 def _of_flip(survey: Survey, report: Report, before: Report, lines: Sequence[LogLine]) -> Effect:

@@ -8,7 +8,7 @@ unknown, and said so. Called by `esctl fault` with a look at each node, again an
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 from esctl.clusters.backends.interface import RunState
 from esctl.faults.nodeorders import Order
@@ -68,6 +68,7 @@ class NodeEffectData(TypedDict):
     effect: EffectVerdict
     evidence: str
     hits: Count
+    partition: NotRequired[Count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +82,23 @@ class Effect:
     open: bool = False
     idle: bool = False
 
-    def as_data(self) -> NodeEffectData:
-        """For the JSON answer."""
-        return {
+    def as_data(self, partition: int | None = None) -> NodeEffectData:
+        """For the JSON answer; it says which of several partitions that were struck."""
+        data: NodeEffectData = {
             "id": self.node,
             "effect": self.verdict,
             "evidence": self.evidence,
             "hits": self.hits,
         }
+        if partition is not None:
+            data["partition"] = partition
+        return data
 
 
 Judge = Callable[[Mapping[int, EffectLook], int], list[Effect]]
 """From a look at each node, and the milliseconds since the faults were set."""
+RingJudge = Callable[[int | None, Mapping[int, EffectLook], int], list[Effect]]
+"""The same of one partition, whose number is said where there are several."""
 
 
 def of_all(effects: Iterable[Effect]) -> EffectVerdict:
@@ -129,8 +135,13 @@ def of_partition(
     return effects
 
 
-def of_orders(orders: Sequence[Order], looks: Mapping[int, EffectLook]) -> list[Effect]:
-    """What each node with a struck link or a sick disk shows."""
+def of_orders(
+    orders: Sequence[Order], looks: Mapping[int, EffectLook], pids: Mapping[int, int] | None = None
+) -> list[Effect]:
+    """What each node with a struck link or a sick disk shows.
+
+    `pids`: the processes that were told, by node, where others are started when they end.
+    """
     effects = []
     for node in sorted({order.node for order in orders}):
         look = looks[node]
@@ -139,6 +150,9 @@ def of_orders(orders: Sequence[Order], looks: Mapping[int, EffectLook]) -> list[
         hits = _hits(own, look)
         if fatal and look.state is RunState.DOWN:
             what = "the node has ended, as one does whose disk refuses a write"
+            effects.append(Effect(node, EffectVerdict.APPLIED, what, 1))
+        elif fatal and _another(look, pids):
+            what = "its process has ended, as one does whose disk refuses a write, and was started again"
             effects.append(Effect(node, EffectVerdict.APPLIED, what, 1))
         elif look.status is None:
             effects.append(Effect(node, EffectVerdict.UNKNOWN, _silent(look), open=True))
@@ -151,6 +165,13 @@ def of_orders(orders: Sequence[Order], looks: Mapping[int, EffectLook]) -> list[
             evidence = ", ".join(_hit(look.hits[order.id], order.kind) for order in own)
             effects.append(Effect(node, EffectVerdict.APPLIED, evidence, hits))
     return effects
+
+
+def of_replicas(
+    nodes: Sequence[int], looks: Mapping[int, EffectLook], pids: Mapping[int, int]
+) -> list[Effect]:
+    """What nodes show whose process for one partition was killed; `pids` are those that it had."""
+    return [_of_replica(looks[node], pids) for node in nodes]
 
 
 def of_processes(nodes: Sequence[int], wanted: RunState, looks: Mapping[int, EffectLook]) -> list[Effect]:
@@ -196,6 +217,23 @@ def _of_process(node: int, wanted: RunState, look: EffectLook) -> Effect:
     if look.state is wanted:
         return Effect(node, EffectVerdict.UNKNOWN, f"its process is {wanted}, and it has answered", open=True)
     return Effect(node, EffectVerdict.NO_EFFECT, f"its process is {look.state}", open=True)
+
+
+def _of_replica(look: EffectLook, pids: Mapping[int, int]) -> Effect:
+    if look.status is None:
+        what = "its process was killed, and no other one answers yet"
+        return Effect(look.node, EffectVerdict.APPLIED, what, 1, open=True)
+    if _another(look, pids):
+        what = f"its process was killed; its supervisor has started another one (pid {look.status['pid']})"
+        return Effect(look.node, EffectVerdict.APPLIED, what, 1)
+    what = f"its process {look.status['pid']} still answers"
+    return Effect(look.node, EffectVerdict.NO_EFFECT, what, open=True)
+
+
+def _another(look: EffectLook, pids: Mapping[int, int] | None) -> bool:
+    """Does another process answer than the one that was told?"""
+    before = (pids or {}).get(look.node)
+    return before is not None and look.status is not None and int(look.status["pid"]) != before
 
 
 def _without_leader(look: EffectLook, leader: int, hits: int, elapsed_ms: int) -> Effect:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import trio
 
-from esctl.chaos.effect import Effect, EffectLook, Judge
+from esctl.chaos.effect import Effect, EffectLook, RingJudge
 from esctl.clusters.state import Cluster, Node
 from esctl.faults import linkcuts
 from esctl.faults.nodeorders import FaultData, Order, belongs
-from esctl.query import survey as surveys
+from esctl.query import ringsurvey
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esnode.client import NodeLink, connect_node
 from esnode.config import load
@@ -48,20 +49,26 @@ class _Told:
     refusals: list[tuple[int, EventStreamError]] = field(default_factory=list)
 
 
-async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> list[int]:
+async def set_all(
+    cluster: Cluster, orders: Sequence[Order], lease_ms: int, only: int | None = None
+) -> list[int]:
     """Give every node its orders at the same time; the nodes that were reached.
+
+    Where a node has several partitions, its processes for all of them get the orders, or for `only` one.
+    Links are real for all partitions at once, so those of one are cut by its processes.
 
     Raises what a node refuses them with, after the others' are healed again: `FaultsNotAllowed`,
     `InvalidRequest`. Raises the last `Unreachable` when no node was reached. Real links may raise
     `NetworkRefused` and `NoEffect`; nothing is cut then.
     """
-    if linkcuts.links_of(cluster) is not None and any(order.kind == "block" for order in orders):
+    real = only is None and linkcuts.links_of(cluster) is not None
+    if real and any(order.kind == "block" for order in orders):
         return await _cut_links(cluster, orders, lease_ms)
     told, lost = _Told(), list[EventStreamError]()
 
-    async def tell(node: Node) -> None:
+    async def tell(node: Node, partition: int | None) -> None:
         try:
-            async with connect_node(node.client, cluster=cluster.identity, timeout_s=ORDER_S) as link:
+            async with _link(cluster, node, partition) as link:
                 for order in orders:
                     if order.node == node.id:
                         await _set(link, order, lease_ms)
@@ -72,13 +79,13 @@ async def set_all(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> l
             lost.append(error)
 
     struck = {order.node for order in orders}
-    await _each(tell, [node for node in cluster.nodes if node.id in struck])
+    await _each(cluster, tell, [node for node in cluster.nodes if node.id in struck], only)
     if told.refusals:
-        await heal(cluster, {order.id for order in orders})
+        await heal(cluster, {order.id for order in orders}, only)
         raise _refused(cluster, *min(told.refusals, key=lambda refusal: refusal[0]))
     if not told.reached:
         raise lost[-1]
-    return sorted(told.reached)
+    return sorted(set(told.reached))
 
 
 async def _cut_links(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -> list[int]:
@@ -105,62 +112,88 @@ async def _cut_links(cluster: Cluster, orders: Sequence[Order], lease_ms: int) -
 
 
 async def watch(
-    cluster: Cluster, judge: Judge, lease_ms: int, *, for_leader: bool
-) -> tuple[list[Effect], Survey]:
+    cluster: Cluster, judge: RingJudge, lease_ms: int, *, for_leader: bool, only: int | None = None
+) -> tuple[list[list[Effect]], RingSurvey]:
     """Look until every effect is decided, or the time or the lease is over; and the last look.
 
-    `for_leader`: and until some node leads, since one can.
+    The effects are those on each partition, or on `only` one. `for_leader`: and until some node leads each,
+    since one can.
     """
     begun = trio.current_time()
     until = begun + min(WATCH_S, 0.9 * lease_ms / 1000)
     while True:
         elapsed_ms = round((trio.current_time() - begun) * 1000)
-        survey = await surveys.ask(cluster)
-        effects = judge({report.node.id: look_of(report) for report in survey.reports}, elapsed_ms)
-        decided = not any(effect.open for effect in effects)
-        if (decided and (survey.leader or not for_leader)) or trio.current_time() > until:
-            return effects, survey
+        ring = await ringsurvey.ask(cluster, only=only)
+        effects = [
+            judge(
+                survey.partition,
+                {report.node.id: look_of(report, survey.partition) for report in survey.reports},
+                elapsed_ms,
+            )
+            for survey in ring.partitions
+        ]
+        decided = not any(effect.open for of_one in effects for effect in of_one)
+        led = all(survey.leader is not None for survey in ring.partitions)
+        if (decided and (led or not for_leader)) or trio.current_time() > until:
+            return effects, ring
         await trio.sleep(LOOK_EVERY_S)  # nothing tells when a message is lost
 
 
-async def active(cluster: Cluster) -> tuple[dict[int, list[FaultData]], Survey]:
-    """The faults of each node that answers or that a cut touches."""
-    survey = await surveys.ask(cluster)
-    return {report.node.id: report.faults for report in survey.reports if report.up or report.faults}, survey
+async def active(cluster: Cluster) -> tuple[dict[int, list[FaultData]], RingSurvey]:
+    """The faults of each node that answers or that a cut touches.
+
+    Those of one of its several partitions say which; a link that is cut for all of them is said once.
+    """
+    ring = await ringsurvey.ask(cluster)
+    found: dict[int, list[FaultData]] = {}
+    for survey in ring.partitions:
+        for report in survey.reports:
+            if report.up or report.faults:
+                theirs = found.setdefault(report.node.id, [])
+                theirs += [_with_partition(fault, survey.partition) for fault in report.own_faults]
+    for report in ring.partitions[0].reports:
+        found.get(report.node.id, []).extend(report.link_cuts)
+    return found, ring
 
 
-async def heal(cluster: Cluster, ids: Collection[str] = ()) -> Healed:
+async def heal(cluster: Cluster, ids: Collection[str] = (), only: int | None = None) -> Healed:
     """End the faults that belong to these ids, or all, wherever a node answers; look until it shows.
 
-    Raises `NetworkRefused` where links are real and cannot be mended.
+    Of `only` one of several partitions, if one is named: then no real link is mended, which is all of
+    theirs. Raises `NetworkRefused` where links are real and cannot be mended.
     """
     ended: dict[int, list[FaultData]] = {}
-    for links in await trio.to_thread.run_sync(linkcuts.heal, cluster, ids):
+    for links in await trio.to_thread.run_sync(linkcuts.heal, cluster, ids) if only is None else ():
         for number, told in links.pictures().items():
             ended.setdefault(number, []).extend(told)
-    silent: list[int] = []
+    silent = set[int]()
 
-    async def tell(node: Node) -> None:
+    async def tell(node: Node, partition: int | None) -> None:
         try:
-            async with connect_node(node.client, cluster=cluster.identity, timeout_s=ORDER_S) as link:
+            async with _link(cluster, node, partition) as link:
                 for fault in await link.faults():
                     if not ids or any(belongs(fault["id"], to) for to in ids):
                         told: Any = await link.heal_fault(fault["id"])  # in the node's own words
-                        ended.setdefault(node.id, []).extend(told)
+                        theirs = ended.setdefault(node.id, [])
+                        theirs += [_with_partition(one, partition) for one in told]
         except FaultsNotAllowed:
             return  # it has none
         except EventStreamError:
-            silent.append(node.id)
+            silent.add(node.id)
 
-    await _each(tell, cluster.nodes)
+    await _each(cluster, tell, cluster.nodes, only)
     return Healed(ended, sorted(silent), await _recovered(cluster) if ended else True)
+
+
+def _with_partition(fault: FaultData, partition: int | None) -> FaultData:
+    return fault if partition is None else {**fault, "partition": partition}
 
 
 async def _recovered(cluster: Cluster) -> bool:
     with trio.move_on_after(WATCH_S):
         while True:
-            survey = await surveys.ask(cluster)
-            if _is_calm(survey):
+            ring = await ringsurvey.ask(cluster)
+            if all(_is_calm(survey) for survey in ring.partitions):
                 return True
             await trio.sleep(LOOK_EVERY_S)  # nothing tells when a cluster recovers
     return False
@@ -184,10 +217,20 @@ async def _set(link: NodeLink, order: Order, lease_ms: int) -> None:
     )
 
 
-async def _each(work: Callable[[Node], Awaitable[None]], nodes: Collection[Node]) -> None:
+def _link(cluster: Cluster, node: Node, partition: int | None) -> NodeLink:
+    return connect_node(node.client, cluster=cluster.identity, partition=partition, timeout_s=ORDER_S)
+
+
+async def _each(
+    cluster: Cluster,
+    work: Callable[[Node, int | None], Awaitable[None]],
+    nodes: Collection[Node],
+    only: int | None,
+) -> None:
     async with trio.open_nursery() as nursery:
         for node in nodes:
-            nursery.start_soon(work, node)
+            for partition in ringsurvey.numbers(cluster, only):
+                nursery.start_soon(work, node, partition)
 
 
 def _refused(cluster: Cluster, number: int, error: EventStreamError) -> EventStreamError:
@@ -221,7 +264,8 @@ def not_allowed(cluster: Cluster, numbers: Sequence[int]) -> FaultsNotAllowed:
     )
 
 
-def look_of(report: Report) -> EffectLook:
-    """What an effect is judged by."""
+def look_of(report: Report, partition: int | None = None) -> EffectLook:
+    """What an effect is judged by; with several partitions, on one of them."""
     hits = {fault["id"]: int(fault["hits"]) for fault in report.faults}
-    return EffectLook(report.node.id, report.process.state, report.status, hits, report.clock_off_ms)
+    state = report.process.state_of(partition)
+    return EffectLook(report.node.id, state, report.status, hits, report.clock_off_ms)

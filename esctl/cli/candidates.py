@@ -31,13 +31,13 @@ def faults(ctx: typer.Context, incomplete: str) -> Candidates:
     import trio  # loaded late: only this one asks nodes
 
     from esctl.faults import leases
-    from esctl.query import survey
+    from esctl.query import ringsurvey
 
     try:
-        looked = trio.run(survey.ask, cluster)
+        looked = trio.run(ringsurvey.ask, cluster)
     except EventStreamError:
         return []
-    active = {str(one["id"]): str(one["kind"]) for report in looked.up for one in report.faults}
+    active = {str(one["id"]): str(one["kind"]) for one in looked.faults}
     active |= {one.id: one.kind for one in leases.active(cluster)}
     return _that_begin(sorted(active.items()), incomplete)
 

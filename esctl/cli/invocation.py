@@ -221,13 +221,14 @@ class Invocation:
         self.intend(found.name)
         return found
 
-    def partition(self, cluster: state.Cluster, number: int | None) -> int | None:
-        """The partition that --partition names; None where the cluster has one. Raises `InvalidArgument`."""
-        if number is None and cluster.partitions > 1:
+    def partition(self, cluster: state.Cluster, number: int | None, *, required: bool = True) -> int | None:
+        """The partition that --partition names; None where the cluster has one, and for all of them where it
+        is not `required`. Raises `InvalidArgument`."""
+        if number is None and cluster.partitions > 1 and required:
             raise InvalidArgument(
                 f"{cluster.name} has the partitions 0 to {cluster.partitions - 1}, and none is named;"
                 " nothing was done",
-                next_step=f"esctl {self.command} --partition 0 --cluster {cluster.name}",
+                next_step=f"{self._typed or f'esctl {self.command}'} --partition 0 --cluster {cluster.name}",
             )
         if number is not None and number >= cluster.partitions:
             what = f"{cluster.name} has no partition {number}; it has {cluster.partitions}"

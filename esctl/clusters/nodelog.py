@@ -39,6 +39,12 @@ class LogLine:
         return " ".join(f"{name}={_word(value)}" for name, value in self.fields.items() if name not in hidden)
 
     @property
+    def partition(self) -> int | None:
+        """Whose process said it, or about which its supervisor did; None where there is one partition."""
+        number = self.fields.get("partition")
+        return number if type(number) is int else None
+
+    @property
     def text(self) -> str:
         """What happened, in the words that people see: the event and its details, or the raw text."""
         return str(self.fields["text"]) if self.event == RAW else f"{self.event} {self.details}".rstrip()

@@ -6,14 +6,13 @@ not read yet, or no backup has, is cut only where the cluster's name confirms it
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, TypedDict
 
 import typer
 
 from esctl.cli import guard
-from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.arguments import DryRun, PartitionOption, Yes
 from esctl.cli.invocation import Invocation, command, new_typer
-from esctl.clusters.state import Cluster
 from esctl.errors import BelowFloor, ClusterNotRunning, InvalidArgument
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
@@ -36,9 +35,10 @@ class NeedData(TypedDict):
 
 
 class PlannedCompactionAnswer(TypedDict):
-    """What would be let go of, and what is in the way."""
+    """What would be let go of, and what is in the way; `partition` is said where there are several."""
 
     cluster: ClusterName
+    partition: NotRequired[Count]
     dry_run: Literal[True]
     before: Count
     refused: bool
@@ -57,14 +57,15 @@ class CompactedNode(TypedDict):
 
 
 class CompactAnswer(TypedDict):
-    """What each node has let go of."""
+    """What each node has let go of; `partition` is said where there are several."""
 
     cluster: ClusterName
+    partition: NotRequired[Count]
     before: Count
     nodes: list[CompactedNode]
 
 
-@command(app, "compact")
+@command(app, "compact", partitions=True)
 def compact(
     run: Invocation,
     before: Annotated[int, typer.Option("--before", metavar="OFFSET", min=1, help="First offset to keep")],
@@ -77,6 +78,7 @@ def compact(
             "be deleted too",
         ),
     ] = None,
+    partition: PartitionOption = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> Answer[CompactAnswer | PlannedCompactionAnswer]:
@@ -85,7 +87,9 @@ def compact(
     from esctl.upkeep.backups import catalog, safetyfloor  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
-    survey = run.trio(lambda: surveys.ask(cluster))
+    only = run.partition(cluster, partition)
+    whose = cluster.name if only is None else f"partition {only} of {cluster.name}"
+    survey = run.trio(lambda: surveys.ask(cluster, partition=only))
     if not survey.up:
         raise ClusterNotRunning(
             f"no node of {cluster.name} answers", next_step=f"esctl cluster start {cluster.name}"
@@ -93,20 +97,25 @@ def compact(
     end = max(report.number("next_offset") or 0 for report in survey.up)
     if before > end:
         raise InvalidArgument(
-            f"the log of {cluster.name} ends before offset {end}: {before} is past that",
-            next_step=f"esctl compact --before {end} --cluster {cluster.name}",
+            f"the log of {whose} ends before offset {end}: {before} is past that",
+            next_step=f"esctl compact --before {end}{_only(survey)} --cluster {cluster.name}",
         )
-    held = safetyfloor.needs(survey, catalog.last_of(cluster))
+    held = safetyfloor.needs(survey, catalog.last_of(cluster, only))
     against = safetyfloor.in_the_way(held, before)
     if dry_run:
         return _plan(survey, before, held, against)
     if against and confirm is None and not run.terminal.interactive:
-        raise _refusal(cluster, before, against)
-    lost = f"events before offset {before:,} would be gone"
+        raise _refusal(survey, before, against)
+    of_it = "" if only is None else f" of partition {only}"
+    lost = f"events before offset {before:,}{of_it} would be gone"
     if against or confirm is not None:
         lost += f", though {against[0].what}" if against else ""
         guard.severe(
-            run.terminal, cluster, lost, confirm=confirm, words=f"compact --before {before} --cluster"
+            run.terminal,
+            cluster,
+            lost,
+            confirm=confirm,
+            words=f"compact --before {before}{_only(survey)} --cluster",
         )
     else:
         guard.moderate(run.terminal, f"The {lost} for ever.", yes=yes, typed=run.typed)
@@ -114,13 +123,19 @@ def compact(
     return _answer(survey, before, outcome)
 
 
-def _refusal(cluster: Cluster, before: int, against: "Sequence[Need]") -> BelowFloor:
+def _only(survey: "Survey") -> str:
+    """The words for the partition, where there are several."""
+    return "" if survey.partition is None else f" --partition {survey.partition}"
+
+
+def _refusal(survey: "Survey", before: int, against: "Sequence[Need]") -> BelowFloor:
+    cluster = survey.cluster
     reasons = "; ".join(f"{need.what}, so all from offset {need.offset:,} on is needed" for need in against)
     name = f"--cluster {cluster.name}"
     return BelowFloor(
         f"the events before offset {before:,} are still needed: {reasons}; nothing was cut",
         next_step=f"esctl backup create {name}; or, to let them go:"
-        f" esctl compact --before {before} {name} --confirm {cluster.name}",
+        f" esctl compact --before {before}{_only(survey)} {name} --confirm {cluster.name}",
     )
 
 
@@ -136,6 +151,8 @@ def _plan(
         "events": max(0, before - min(firsts)), "quorum": survey.quorum_data(),
         "floor": [{"offset": need.offset, "what": need.what} for need in held],
     }  # fmt: skip
+    if survey.partition is not None:
+        data["partition"] = survey.partition
     line = f"would let go of up to {max(0, before - min(firsts)):,} events; {survey.quorum_text}"
     return Answer(data, [Line(line), Table(["floor", "why"], rows)])
 
@@ -151,7 +168,12 @@ async def _cut_all(survey: "Survey", before: int) -> "dict[int, PrefixCutTo | Ev
 
     async def cut(report: Report) -> None:
         try:
-            link = connect_node(report.node.client, cluster=survey.cluster.identity, timeout_s=None)
+            link = connect_node(
+                report.node.client,
+                cluster=survey.cluster.identity,
+                partition=survey.partition,
+                timeout_s=None,
+            )
             async with link:
                 outcome[report.node.id] = await link.cut_prefix(before)
         except EventStreamError as error:
@@ -179,6 +201,8 @@ def _answer(
         rows.append([number, was, now, Cell(why or "ok", Tone.WARN if why else Tone.GOOD)])
         nodes.append({"id": number, "first_offset_before": was, "first_offset": now, "why": why or None})
     data: CompactAnswer = {"cluster": survey.cluster.name, "before": before, "nodes": nodes}
+    if survey.partition is not None:
+        data["partition"] = survey.partition
     words = "whole entries only are cut; a node that is down has what it had, until it is compacted, too"
     table = Table(["node", "first offset was", "is", ""], rows)
     notes: list[tuple[str, Value]] = [("note", words)]

@@ -1,16 +1,16 @@
 """`esctl timeline`: what happened to a cluster, from the logs of all its nodes, as one story on one axis."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from esctl.cli import filesuffix, timearguments
-from esctl.cli.arguments import Since, Until
+from esctl.cli.arguments import OnlyPartition, Since, Until
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named
@@ -24,6 +24,7 @@ from esnode import limits
 
 if TYPE_CHECKING:
     from esctl.observe.timeline.answers import MermaidAnswer, TimelineAnswer, TimelineFileAnswer
+    from esctl.observe.timeline.ringstory import RingTimelineAnswer
     from esctl.observe.timeline.runs import PlaybookRun
     from esctl.observe.timeline.story import Story
 
@@ -64,7 +65,7 @@ class TimeWindow:
         return at_s >= self.since.timestamp() and (self.until is None or at_s < self.until.timestamp())
 
 
-@command(app, "timeline")
+@command(app, "timeline", partitions=True)
 def timeline(
     run: Invocation,
     since: Since = None,
@@ -84,12 +85,11 @@ def timeline(
         typer.Option("--format", help="Output format"),
     ] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Draw quiet periods to scale")] = False,
-) -> "Answer[TimelineAnswer | MermaidAnswer | TimelineFileAnswer]":
+    partition: OnlyPartition = None,
+) -> "Answer[TimelineAnswer | RingTimelineAnswer | MermaidAnswer | TimelineFileAnswer]":
     """Show elections, faults, starts and pauses of all nodes on one time axis; by default, of the last
     hour"""
-    from esctl.bench import backgroundloads  # loaded late: `--help` must be quick
-    from esctl.observe.timeline import commands, drawing, mermaid, runs
-    from esctl.observe.timeline.story import tell
+    from esctl.observe.timeline import drawing, mermaid, ringstory, runs  # loaded late: for `--help`
 
     form = form if into is None else filesuffix.form_of(into, _FORMATS, form) or "text"
     if form in ("html", "svg") and into is None:
@@ -99,42 +99,79 @@ def timeline(
         )
     done = runs.read(playbook_run) if playbook_run is not None else None
     cluster = run.cluster(done.cluster if done is not None and run.cluster_name is None else None)
-    window = _window(since, until, done)
-    backend = backend_named(cluster.backend)
-    found = [
-        one for node in cluster.nodes for one in _moments(backend.log_path(cluster, node.id), node.id, window)
-    ]
-    typed = [one for one in commands.read(cluster.name) if window.has(one.at_s)]
-    now = datetime.now(UTC)
-    states = {process.node.id: process.state for process in backend.nodes(cluster)}
-    loads = [load.directory for load in backgroundloads.listed(cluster)] if done is None else []
-    bounds = window.since.timestamp(), (window.until or now).timestamp()
-    latency_ms = done.latency_ms if done is not None else runs.latencies(loads)
-    acked_per_s = done.acked_per_s if done is not None else runs.rates(loads)
-    story = tell(
-        [*found, *typed, *(done.moments if done is not None else [])],
-        [node.id for node in cluster.nodes],
-        since_s=bounds[0],
-        until_s=bounds[1],
-        down=[number for number, one in states.items() if one is RunState.DOWN and window.until is None],
-        latency_ms=runs.fewer(latency_ms, *bounds, max),
-        acked_per_s=runs.fewer(acked_per_s, *bounds, min),
-    )
-    notes = notes_of(cluster, [number for number, one in states.items() if one is RunState.PAUSED])
-    if not story.happenings:
+    only = run.partition(cluster, partition, required=form not in (None, "text", "json"))
+    stories, paused = _stories(cluster, only, _window(since, until, done), done)
+    notes = notes_of(cluster, paused)
+    if not any(story.happenings for story in stories.values()):
+        begun = timearguments.written(_window(since, until, done).since)
         earlier = "" if since is not None or done is not None else "; look further back with --since 1d"
-        run.terminal.note(f"the logs tell of nothing since {timearguments.written(window.since)}{earlier}")
+        run.terminal.note(f"the logs tell of nothing since {begun}{earlier}")
+    if form == "json" and into is None:
+        run.terminal.output = Output.JSON
+    if len(stories) > 1:
+        ring = ringstory.RingStory({number or 0: story for number, story in stories.items()})
+        whole = ring.as_data(cluster.name, notes)
+        shown = [*ringstory.views(ring, linear=linear), *(Line(note, Tone.DIM) for note in notes)]
+        if into is None:
+            return Answer(whole, shown)
+        text = _json(whole) if form == "json" else _as_text(shown)
+        return _saved(into, text, len(whole["happenings"]))
+    story = stories[only]
     data: TimelineAnswer = {"cluster": cluster.name, **story.as_data(), "notes": notes}
+    if only is not None:
+        data["partition"] = only
     if into is not None:
         return _written(into, form or "html", story, cluster, notes, data, linear=linear)
     if form == "mermaid":
         text = mermaid.diagram(story)
         drawn: MermaidAnswer = {**data, "mermaid": text}
         return Answer(drawn, [Line(line) for line in text.splitlines()])
-    if form == "json":
-        run.terminal.output = Output.JSON
-    shown: list[View] = [*drawing.views(story, linear=linear), *(Line(note, Tone.DIM) for note in notes)]
-    return Answer(data, shown)
+    return Answer(data, [*drawing.views(story, linear=linear), *(Line(note, Tone.DIM) for note in notes)])
+
+
+def _stories(
+    cluster: Cluster, only: int | None, window: TimeWindow, done: "PlaybookRun | None"
+) -> "tuple[dict[int | None, Story], list[int]]":
+    """The story of each partition, or of `only` one, and the nodes that are paused now."""
+    from esctl.bench import backgroundloads  # loaded late: `--help` must be quick
+    from esctl.observe.timeline import commands, runs
+    from esctl.observe.timeline.story import tell
+    from esctl.query import ringsurvey
+
+    backend = backend_named(cluster.backend)
+    typed = [one for one in commands.read(cluster.name) if window.has(one.at_s)]
+    states = {process.node.id: process.state for process in backend.nodes(cluster)}
+    loads = [load.directory for load in backgroundloads.listed(cluster)] if done is None else []
+    bounds = window.since.timestamp(), (window.until or datetime.now(UTC)).timestamp()
+    latency_ms = done.latency_ms if done is not None else runs.latencies(loads)
+    acked_per_s = done.acked_per_s if done is not None else runs.rates(loads)
+    told = {
+        number: [
+            *(
+                one
+                for node in cluster.nodes
+                for one in _moments(backend.log_path(cluster, node.id), node.id, window, number)
+            ),
+            *typed,
+            *(done.moments if done is not None else []),
+        ]
+        for number in ringsurvey.numbers(cluster, only)
+    }
+    times = [one.at_s for moments_ in told.values() for one in moments_ if one.at_s >= bounds[0]]
+    stories = {
+        number: tell(
+            moments_,
+            [node.id for node in cluster.nodes],
+            since_s=bounds[0],
+            begin_s=min(times, default=None),
+            until_s=bounds[1],
+            down=[node for node, one in states.items() if one is RunState.DOWN and window.until is None],
+            latency_ms=runs.fewer(latency_ms, *bounds, max),
+            acked_per_s=runs.fewer(acked_per_s, *bounds, min),
+        )
+        for number, moments_ in told.items()
+    }
+    return stories, [number for number, one in states.items() if one is RunState.PAUSED]
 
 
 def _window(since: str | None, until: str | None, done: "PlaybookRun | None") -> TimeWindow:
@@ -151,16 +188,21 @@ def _window(since: str | None, until: str | None, done: "PlaybookRun | None") ->
     return TimeWindow(begin, end)
 
 
-def _moments(path: Path, node: int, window: TimeWindow) -> Iterator[Moment]:
-    """Those within the window, and before it as far as they tell what the node was when it began."""
+def _moments(path: Path, node: int, window: TimeWindow, partition: int | None) -> Iterator[Moment]:
+    """Those within the window, and before it as far as they tell what the node was when it began.
+
+    With several partitions, those of its process for one of them.
+    """
     begin = timearguments.written(window.since - timedelta(seconds=BEFORE_S))
     start = nodelog.find(path, begin)
-    before = (moment_of(line) for line in islice(nodelog.backwards(path, node, start), LOOK_BACK_LINES))
+    lines = islice(nodelog.backwards(path, node, start), LOOK_BACK_LINES)
+    before = (moment_of(line) for line in lines if line.partition == partition)
     told = next((one for one in before if one is not None and one.kind in _TELLS_STATE), None)
     if told is not None:
         yield told
     end = nodelog.find(path, timearguments.written(window.until)) if window.until is not None else None
-    yield from moments(nodelog.read(path, node, start, end, without=MOST_FREQUENT))
+    found = nodelog.read(path, node, start, end, without=MOST_FREQUENT)
+    yield from moments(line for line in found if line.partition == partition)
 
 
 def notes_of(cluster: Cluster, paused: list[int]) -> list[str]:
@@ -184,10 +226,7 @@ def _written(
     linear: bool,
 ) -> "Answer[TimelineFileAnswer]":
     """Write the story to a file, in whatever form."""
-    import json
-
-    from esctl.observe.timeline import mermaid, page
-    from esctl.ui import plain
+    from esctl.observe.timeline import drawing, mermaid, page
 
     match form:
         case "html":
@@ -197,9 +236,22 @@ def _written(
         case "mermaid":
             text = mermaid.diagram(story)
         case "json":
-            text = json.dumps(plain.envelope("timeline", Answer(data)), indent=2, default=str) + "\n"
+            text = _json(data)
         case _:
-            text = _as_text(story, notes, linear=linear)
+            text = _as_text([*drawing.views(story, linear=linear), *map(Line, notes)])
+    return _saved(into, text, len(story.happenings))
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    """The document that `-o json` prints."""
+    import json
+
+    from esctl.ui import plain
+
+    return json.dumps(plain.envelope("timeline", Answer(data)), indent=2, default=str) + "\n"
+
+
+def _saved(into: Path, text: str, happenings: int) -> "Answer[TimelineFileAnswer]":
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         into.write_text(text, encoding="utf-8")
@@ -210,19 +262,17 @@ def _written(
     size = len(text.encode())
     about: list[View] = [
         Line(f"{into} is written"),
-        Fields([("happenings", len(story.happenings)), ("bytes", size)]),
+        Fields([("happenings", happenings), ("bytes", size)]),
     ]
-    return Answer({"file": str(into), "bytes": size, "happenings": len(story.happenings)}, about)
+    return Answer({"file": str(into), "bytes": size, "happenings": happenings}, about)
 
 
-def _as_text(story: "Story", notes: list[str], *, linear: bool) -> str:
+def _as_text(views: Sequence[View]) -> str:
     """As it would be drawn on a terminal of no colours."""
     import io
 
-    from esctl.observe.timeline import drawing
-
     paper = io.StringIO()
     terminal = Terminal(Output.TABLE, color=False, stdout=paper)
-    for view in (*drawing.views(story, linear=linear), *(Line(note) for note in notes)):
+    for view in views:
         terminal.view(view)
     return paper.getvalue()

@@ -11,7 +11,7 @@ from esctl.ui.values import ClusterName, NodeId, Seconds
 
 if TYPE_CHECKING:
     from esctl.observe.diagnosis.problem import ProblemData
-    from esctl.observe.diagnosis.ranking import Diagnosis
+    from esctl.observe.diagnosis.ranking import Diagnosis, RingDiagnosis
     from esctl.query.survey import QuorumData
 
 app = new_typer()
@@ -22,14 +22,14 @@ class WhyAnswer(TypedDict):
 
     cluster: ClusterName
     well: bool
-    leader: NodeId | None
-    quorum: "QuorumData"
+    leader: Annotated[NodeId | None, "null where several partitions have several"]
+    quorum: Annotated["QuorumData", "With several partitions, that of the worst"]
     findings: "list[ProblemData]"
     facts: list[str]
     seconds: Seconds
 
 
-@command(app, "why")
+@command(app, "why", partitions=True)
 def why(
     run: Invocation,
     disk_free: Annotated[
@@ -51,24 +51,29 @@ def why(
 
     cluster, begun = run.cluster(), time.perf_counter()
     with run.terminal.progress(f"looking at {cluster.name}"):
-        seen = run.trio(lambda: collect.gather(cluster, disk_free))
-        found = ranking.diagnose(seen)
+        seen = run.trio(lambda: collect.gather_all(cluster, disk_free))
+        found = ranking.diagnose_all(seen)
     return answer_of(found, time.perf_counter() - begun)
 
 
-def answer_of(found: "Diagnosis", seconds: float = 0.0) -> Answer[WhyAnswer]:
+def answer_of(found: "Diagnosis | RingDiagnosis", seconds: float = 0.0) -> Answer[WhyAnswer]:
     """The answer of `esctl why`."""
     from esctl.observe.diagnosis import presentation
+    from esctl.observe.diagnosis.ranking import RingDiagnosis
 
-    survey = found.situation.survey
+    if isinstance(found, RingDiagnosis):
+        survey, leader, up = found.ring.worst, found.ring.leader, found.ring.up
+    else:
+        survey = found.situation.survey
+        leader, up = survey.leader.node.id if survey.leader is not None else None, bool(survey.up)
     data: WhyAnswer = {
         "cluster": survey.cluster.name,
         "well": found.well,
-        "leader": survey.leader.node.id if survey.leader is not None else None,
+        "leader": leader,
         "quorum": survey.quorum_data(),
         "findings": [finding.as_data() for finding in found.findings],
         "facts": list(found.facts),
         "seconds": round(seconds, 3),
     }
-    code = Exit.OK if found.well else Exit.UNHEALTHY if survey.up else Exit.UNREACHABLE
+    code = Exit.OK if found.well else Exit.UNHEALTHY if up else Exit.UNREACHABLE
     return Answer(data, list(presentation.views(found)), exit_code=code)

@@ -38,10 +38,12 @@ class StoppedNode:
     until: float
     struck: bool = False
     """Not before its watchdog is there: a note that was left in between is about nothing."""
+    partition: int | None = None
+    """The one of several whose process is meant, and not the whole node."""
 
     def as_data(self) -> FaultData:
         """In the words of the nodes' own faults."""
-        return {
+        told: FaultData = {
             "id": self.id,
             "kind": self.kind,
             "peers": [],
@@ -51,6 +53,9 @@ class StoppedNode:
             "left_ms": max(0, round((self.until - time.time()) * 1000)),
             "hits": 1,
         }
+        if self.partition is not None:
+            told["partition"] = self.partition
+        return told
 
 
 STORE: Final = LeaseStore("faults", lambda fields: StoppedNode(**fields))
@@ -61,10 +66,17 @@ def begin(cluster: Cluster, fault: str, kind: str, node: int, lease_ms: int) -> 
     return begin_all(cluster, {node: fault}, kind, lease_ms)[0]
 
 
-def begin_all(cluster: Cluster, faults: Mapping[int, str], kind: str, lease_ms: int) -> list[StoppedNode]:
-    """The same for several nodes, by number; all watchdogs are there when it returns."""
+def begin_all(
+    cluster: Cluster, faults: Mapping[int, str], kind: str, lease_ms: int, partition: int | None = None
+) -> list[StoppedNode]:
+    """The same for several nodes, by number; all watchdogs are there when it returns.
+
+    `partition`: only their processes for that one of several are meant.
+    """
     until = time.time() + lease_ms / 1000
-    begun = [StoppedNode(fault, kind, node, lease_ms, until) for node, fault in faults.items()]
+    begun = [
+        StoppedNode(fault, kind, node, lease_ms, until, partition=partition) for node, fault in faults.items()
+    ]
     STORE.begin(cluster, begun)
     return begun
 
@@ -90,7 +102,7 @@ def strike(cluster: Cluster, stopped: StoppedNode) -> StoppedNode:
         STORE.put(cluster, stopped)
         try:
             if stopped.kind in PAUSING:
-                backend.pause(cluster, stopped.node)
+                backend.pause(cluster, stopped.node, stopped.partition)
             elif stopped.kind == "flip":  # in peace: what is damaged next is at rest
                 trio.run(backend.stop, cluster, [stopped.node], STOP_TIMEOUT_S)
             else:
@@ -106,11 +118,17 @@ def active(cluster: Cluster) -> list[StoppedNode]:
     return [one for one in STORE.all(cluster) if one.struck]
 
 
-def heal(cluster: Cluster, ids: Collection[str] = ()) -> tuple[list[StoppedNode], EventStreamError | None]:
-    """End those that belong to these ids, or all, now; and why one of them could not be ended."""
+def heal(
+    cluster: Cluster, ids: Collection[str] = (), only: int | None = None
+) -> tuple[list[StoppedNode], EventStreamError | None]:
+    """End those that belong to these ids, or all, now; and why one of them could not be ended.
+
+    `only`: those of one of several partitions; a whole node that was stopped is not one.
+    """
     ended, failure = [], None
     for one in STORE.all(cluster):
-        if not ids or any(belongs(one.id, to) for to in ids):
+        meant = only is None or one.partition == only
+        if meant and (not ids or any(belongs(one.id, to) for to in ids)):
             try:
                 end(cluster, one)
                 ended += [one] if one.struck else []
@@ -140,7 +158,7 @@ def end(cluster: Cluster, stopped: StoppedNode) -> None:
             pass  # whoever was about to is gone
         elif stopped.kind in PAUSING:
             with suppress(NodeNotRunning):
-                backend.resume(cluster, stopped.node)
+                backend.resume(cluster, stopped.node, stopped.partition)
         elif any(one is not RunState.DOWN for one in states.values()):
             trio.run(backend.start, cluster, [stopped.node], START_TIMEOUT_S)
         STORE.remove(cluster, stopped.id)

@@ -59,7 +59,9 @@ class LeaseStore(Generic[L]):
 
     def put(self, cluster: Cluster, lease: L) -> None:
         """Keep it as it is now. Raises `MachineRefused`."""
-        state.write_atomically(self._path(cluster, lease.id), json.dumps(asdict(lease)) + "\n")
+        # What came later is left out while it is not used: older versions read the rest.
+        fields = {name: value for name, value in asdict(lease).items() if value is not None}
+        state.write_atomically(self._path(cluster, lease.id), json.dumps(fields) + "\n")
 
     def get(self, cluster: Cluster, fault: str) -> L | None:
         """The lease of that fault; None when it has ended."""

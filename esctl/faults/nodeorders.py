@@ -9,13 +9,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, NotRequired, TypedDict
 
 from esctl.errors import InvalidArgument
 from esctl.faults.partitionshapes import Cut, between, listed
 from esctl.ui.duration import milliseconds
 from esctl.ui.formatting import typed
-from esctl.ui.values import NodeId
+from esctl.ui.values import Count, NodeId
 from esnode import limits
 from esnode.faults import PARAMETERS, Kind
 
@@ -50,6 +50,8 @@ class FaultData(TypedDict):
     lease_ms: int
     left_ms: int
     hits: int
+    partition: NotRequired[Count]
+    """Whose process has it, where a node has several."""
 
 
 class NodeFaultData(FaultData):

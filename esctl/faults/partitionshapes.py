@@ -145,6 +145,11 @@ def partition(
     return Partition(shape, numbers, frozenset(cuts), frozenset(down))
 
 
+def about_leader(shape: Shape, node: int | None) -> bool:
+    """Does the shape depend on who leads?"""
+    return shape in _NEEDS_LEADER or (shape is Shape.ONE_WAY and node is None)
+
+
 def _check(shape: Shape, voters: tuple[int, ...], leader: int | None, node: int | None) -> None:
     why, helps = "", "esctl fault partition --help"
     least = 5 if shape is Shape.RING else 3
@@ -159,7 +164,7 @@ def _check(shape: Shape, voters: tuple[int, ...], leader: int | None, node: int 
         helps = f"esctl cluster up NAME --faults --nodes {least}"
     if why:
         raise InvalidArgument(f"{why}; nothing was done", next_step=helps)
-    if leader is None and (shape in _NEEDS_LEADER or (shape is Shape.ONE_WAY and node is None)):
+    if leader is None and about_leader(shape, node):
         raise NoQuorum(f"{shape} is about the leader, and nobody leads; nothing was done")
 
 

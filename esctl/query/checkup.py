@@ -19,9 +19,9 @@ from esctl.query import lostlog, ringsurvey
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
 from esctl.query.lostlog import Shortened
-from esctl.query.ringsurvey import RingSurvey, shared, without_why
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import MAX_LAG_EVENTS, Report, Survey
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import quantity, shared
 from esnode.errors import EventStreamError
 
 READ_TIMEOUT_S: Final = 2.0
@@ -115,15 +115,11 @@ async def examine(cluster: Cluster) -> Checkup:
         survey = await surveys.ask(cluster)
         return Checkup(survey, await _stages(survey, tails))
     ring = await ringsurvey.ask(cluster)
-    each: dict[int, Sequence[Stage]] = {}
 
-    async def examine_one(partition: int, survey: Survey) -> None:
-        each[partition] = await _stages(survey, tails)
+    async def examine_one(partition: int | None) -> Sequence[Stage]:
+        return await _stages(ring.partitions[partition or 0], tails)
 
-    async with trio.open_nursery() as nursery:
-        for partition, survey in enumerate(ring.partitions):
-            nursery.start_soon(examine_one, partition, survey)
-    return Checkup(ring.worst, _together([each[partition] for partition in sorted(each)]), ring)
+    return Checkup(ring.worst, _together(await ringsurvey.of_each(cluster, examine_one)), ring)
 
 
 def _together(each: Sequence[Sequence[Stage]]) -> list[Stage]:
@@ -132,10 +128,7 @@ def _together(each: Sequence[Sequence[Stage]]) -> list[Stage]:
         Stage(
             stages[0].name,
             stages[0].asks,
-            [
-                (f"{where}{reason}", without_why(step))
-                for where, (reason, step) in shared([one.flaws for one in stages])
-            ],
+            [(f"{where}{reason}", step) for where, (reason, step) in shared([one.flaws for one in stages])],
         )
         for stages in zip(*each, strict=True)
     ]

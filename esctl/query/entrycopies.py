@@ -55,15 +55,20 @@ class EntryCopy:
         return position >= index if isinstance(position, int) else None
 
 
-async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOUT_S) -> list[EntryCopy]:
-    """The entry with the event at `offset` on every configured node, in the order of their numbers."""
+async def copies(
+    cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOUT_S, partition: int | None = None
+) -> list[EntryCopy]:
+    """The entry with the event at `offset` on every configured node, in the order of their numbers.
+
+    With several partitions, in the log of one of them.
+    """
     found: dict[int, EntryCopy] = {}
 
     async def ask(node: Node) -> None:
         found[node.id] = EntryCopy(node.id, why=f"no answer in {duration(timeout_s)}")
         with trio.move_on_after(timeout_s):
             try:
-                found[node.id] = await _copy(cluster, node, offset)
+                found[node.id] = await _copy(cluster, node, offset, partition)
             except EventStreamError as error:
                 found[node.id] = EntryCopy(node.id, why=reason_of(error))
 
@@ -73,8 +78,8 @@ async def copies(cluster: Cluster, offset: int, timeout_s: float = ANSWER_TIMEOU
     return [found[node.id] for node in cluster.nodes]
 
 
-async def _copy(cluster: Cluster, node: Node, offset: int) -> EntryCopy:
-    async with connect_node(node.client, cluster=cluster.identity) as link:
+async def _copy(cluster: Cluster, node: Node, offset: int, partition: int | None) -> EntryCopy:
+    async with connect_node(node.client, cluster=cluster.identity, partition=partition) as link:
         status = await link.status()
         try:
             records = (await link.read_records(offset, 1)).records
@@ -98,13 +103,17 @@ def key_at(entry: Entry, place: int) -> bytes:
     return entry.keys[place * size : (place + 1) * size]
 
 
-def elected(cluster: Cluster, term: int) -> RoleChange | None:
-    """Who began to lead in the term; None where the logs do not tell, or not any more."""
+def elected(cluster: Cluster, term: int, partition: int | None = None) -> RoleChange | None:
+    """Who began to lead in the term; None where the logs do not tell, or not any more.
+
+    With several partitions, in one of them.
+    """
     backend = backend_named(cluster.backend)
     changed = f'"{rolechanges.ROLE_CHANGED}"'.encode()
     for node in cluster.nodes:
         path = backend.log_path(cluster, node.id)
-        lines = nodelog.backwards(path, node.id, nodelog.size(path), containing=changed)
+        every = nodelog.backwards(path, node.id, nodelog.size(path), containing=changed)
+        lines = (line for line in every if line.partition == partition)
         for change in rolechanges.role_changes(islice(lines, LOOK_BACK_LINES)):
             if (change.term, change.role) == (term, LEADER):
                 return change

@@ -8,33 +8,38 @@ from collections.abc import Callable
 
 from esctl.clusters.state import Cluster
 from esctl.query.barrier import LogEnd, confirmed_end
+from esctl.query.ringsurvey import owner_of
 from esnode import limits
 from esnode.client import KeyState, StoredEvent, connect
 from esnode.dedup.batch import event_key, identity_of
 from esnode.errors import OperationTimeout
 
 
-async def at_offset(cluster: Cluster, offset: int) -> StoredEvent | LogEnd:
+async def at_offset(cluster: Cluster, offset: int, partition: int | None = None) -> StoredEvent | LogEnd:
     """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`."""
-    async with connect(cluster.addresses, cluster=cluster.identity) as log:
+    async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
         events = await log.read(offset, 1)
-    return events[0] if events else await confirmed_end(cluster)
+    return events[0] if events else await confirmed_end(cluster, partition=partition)
 
 
 async def known(cluster: Cluster, source: str, event_id: str) -> KeyState:
-    """What the leader's table knows of the event."""
-    async with connect(cluster.addresses, cluster=cluster.identity) as log:
+    """What the leader's table knows of the event; that of the partition that owns the source."""
+    partition = owner_of(cluster, source)
+    async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
         return await log.explain(source, event_id)
 
 
 async def in_the_log(
     cluster: Cluster, source: str, event_id: str, read: Callable[[int], None]
 ) -> StoredEvent | None:
-    """Look through the whole log; `read` is told of every batch's size. Raises `OperationTimeout`."""
-    wanted = identity_of(event_key(source, event_id))
-    end = await confirmed_end(cluster)
+    """Look through the whole log; `read` is told of every batch's size. Raises `OperationTimeout`.
+
+    With several partitions, that of the one that owns the source.
+    """
+    wanted, partition = identity_of(event_key(source, event_id)), owner_of(cluster, source)
+    end = await confirmed_end(cluster, partition=partition)
     async with (
-        connect(cluster.addresses, cluster=cluster.identity) as log,
+        connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log,
         log.subscribe_batches(end.first_offset) as batches,
     ):
         while batches.next_offset < end.next_offset:

@@ -17,6 +17,7 @@ import trio
 
 from esctl.clusters.state import Cluster, Node
 from esctl.query.barrier import reason_of
+from esctl.query.ringsurvey import source_of
 from esctl.ui.values import NodeId
 from esnode.client import connect, connect_node
 from esnode.errors import EventStreamError, NotLeader
@@ -118,9 +119,9 @@ class ProbeResult:
     watched: Sequence[Watched]
 
 
-async def probe(cluster: Cluster) -> ProbeResult:
-    """Send one event and watch it. Raises what `append` does."""
-    event = {"source": SOURCE, "id": secrets.token_hex(8), "type": TYPE}
+async def probe(cluster: Cluster, partition: int | None = None) -> ProbeResult:
+    """Send one event, with several partitions to one of them, and watch it. Raises what `append` does."""
+    event = {"source": source_of(cluster, partition, SOURCE), "id": secrets.token_hex(8), "type": TYPE}
     watched = [Watched(node.id) for node in cluster.nodes]
     looked = trio.lowlevel.ParkingLot()
 
@@ -131,9 +132,9 @@ async def probe(cluster: Cluster) -> ProbeResult:
 
     async with trio.open_nursery() as nursery:
         for node, one in zip(cluster.nodes, watched, strict=True):
-            nursery.start_soon(_watch, cluster, node, one, looked)
+            nursery.start_soon(_watch, cluster, node, one, looked, partition)
         await wait_until(lambda one: bool(one.looks), FIRST_LOOK_S)
-        sent = await _send(cluster, event)
+        sent = await _send(cluster, event, partition)
         await wait_until(lambda one: one.has_applied(sent.entry.index), PATIENCE_S)
         nursery.cancel_scope.cancel()
     return _probe_result(event, sent, watched)
@@ -153,10 +154,10 @@ class _Sent:
     entry: Entry
 
 
-async def _send(cluster: Cluster, event: dict[str, Any]) -> _Sent:
+async def _send(cluster: Cluster, event: dict[str, Any], partition: int | None) -> _Sent:
     left: list[float] = []
     begun_s = trio.current_time()
-    async with connect(cluster.addresses, cluster=cluster.identity) as log:
+    async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
         await log.explain(event["source"], event["id"])
         connected_s = trio.current_time()
         batch = make_batch([event])
@@ -168,15 +169,24 @@ async def _send(cluster: Cluster, event: dict[str, Any]) -> _Sent:
         raise NotLeader(
             "the leader was lost right after the ack: the event is in the log, and was not watched"
         )
-    async with connect_node(cluster.node(leader).client, cluster=cluster.identity) as link:
+    address = cluster.node(leader).client
+    async with connect_node(address, cluster=cluster.identity, partition=partition) as link:
         (stored,) = (await link.read_page(offset, 1, linearizable=True)).batches
     return _Sent(begun_s, connected_s, handed_s, left[0], acked_s, leader, offset, stored.entry)
 
 
-async def _watch(cluster: Cluster, node: Node, watched: Watched, looked: trio.lowlevel.ParkingLot) -> None:
+async def _watch(
+    cluster: Cluster,
+    node: Node,
+    watched: Watched,
+    looked: trio.lowlevel.ParkingLot,
+    partition: int | None,
+) -> None:
     """Ask one node again and again, as fast as it answers."""
+    identity = cluster.identity
+    link_to = connect_node(node.client, cluster=identity, partition=partition, timeout_s=FIRST_LOOK_S)
     try:
-        async with connect_node(node.client, cluster=cluster.identity, timeout_s=FIRST_LOOK_S) as link:
+        async with link_to as link:
             while True:
                 asked_s = trio.current_time()
                 status = await link.status()

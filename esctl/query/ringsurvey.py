@@ -5,21 +5,23 @@ the worst of them counts. Changes nothing and never prints. Called by `status`, 
 `leader`, `dedup` and the guards of `node`.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import TypedDict, TypeVar
 
 import trio
 
 from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S
 from esctl.clusters.state import Cluster
+from esctl.faults.nodeorders import FaultData
 from esctl.query import survey as surveys
-from esctl.query.survey import Survey
-from esctl.ui.formatting import partitions_named
+from esctl.query.survey import Report, Survey
+from esctl.ui.formatting import shared
 from esctl.ui.values import Count, NodeId
 from esnode.dataclass import dataclass
-from esnode.ring import RING_VERSION, Ring
+from esnode.ring import RING_VERSION, Ring, token_of
 
-H = TypeVar("H", bound=Hashable)
+T = TypeVar("T")
 
 
 class RingData(TypedDict):
@@ -40,7 +42,7 @@ class PartitionLeader(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RingSurvey:
-    """A survey of each partition, by their numbers."""
+    """A survey of each partition, by their numbers; or of one of them only."""
 
     cluster: Cluster
     partitions: Sequence[Survey]
@@ -66,6 +68,35 @@ class RingSurvey:
         return any(survey.up for survey in self.partitions)
 
     @property
+    def down(self) -> dict[int, str]:
+        """The nodes that do not answer for some partition, and why."""
+        return {
+            node.id: "; ".join(f"{where}{why}" for where, why in whys)
+            for place, node in enumerate(self.cluster.nodes)
+            if (whys := shared([_why(survey.reports[place]) for survey in self.partitions]))
+        }
+
+    @property
+    def faults(self) -> list[FaultData]:
+        """What the nodes are broken by on purpose; what one command has set may be there several times."""
+        return [one for survey in self.partitions for report in survey.up for one in report.faults]
+
+    @property
+    def leader(self) -> int | None:
+        """The node that leads, where it is the same one everywhere."""
+        leaders = {survey.leader.node.id if survey.leader is not None else None for survey in self.partitions}
+        return leaders.pop() if len(leaders) == 1 else None
+
+    @property
+    def only(self) -> int | None:
+        """The one of several partitions that it is about; None where it is about all there are."""
+        return self.partitions[0].partition if len(self.partitions) == 1 else None
+
+    def survey(self, partition: int | None) -> Survey:
+        """That of one partition."""
+        return next(survey for survey in self.partitions if survey.partition == partition)
+
+    @property
     def uncounted(self) -> frozenset[int]:
         """The nodes that run, and that some partition makes no majority with."""
         return frozenset().union(*(survey.uncounted for survey in self.partitions))
@@ -83,16 +114,20 @@ class RingSurvey:
         """For the JSON answer."""
         return [
             {
-                "id": number,
+                "id": survey.partition or 0,
                 "leader": survey.leader.node.id if survey.leader is not None else None,
                 "held": survey.serves,
             }
-            for number, survey in enumerate(self.partitions)
+            for survey in self.partitions
         ]
 
     def ring_data(self) -> RingData:
         """For the JSON answer. A ring changes only with the files of the nodes, so none is moving."""
-        return {"version": RING_VERSION, "partitions": len(self.partitions), "moving": False}
+        return {"version": RING_VERSION, "partitions": self.cluster.partitions, "moving": False}
+
+
+def _why(report: Report) -> list[str]:
+    return [] if report.up else [report.why]
 
 
 def ring_of(cluster: Cluster) -> Ring:
@@ -100,41 +135,53 @@ def ring_of(cluster: Cluster) -> Ring:
     return Ring(RING_VERSION, range(cluster.partitions))
 
 
-async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> RingSurvey:
-    """Ask all nodes for all partitions; takes no longer than `timeout_s` and a moment."""
-    if cluster.partitions == 1:
-        return RingSurvey(cluster, [await surveys.ask(cluster, timeout_s)])
-    found: dict[int, Survey] = {}
+def owner_of(cluster: Cluster, source: str) -> int | None:
+    """The partition that owns the source; None where there is one partition."""
+    return ring_of(cluster).owner(int.from_bytes(token_of(source))) if cluster.partitions > 1 else None
 
-    async def ask_one(partition: int) -> None:
-        found[partition] = await surveys.ask(cluster, timeout_s, partition)
+
+def source_of(cluster: Cluster, partition: int | None, source: str) -> str:
+    """A source that the partition owns: this one, or one of its name with a number behind it."""
+    if partition in (None, owner_of(cluster, source)):
+        return source
+    names = (f"{source}-{number}" for number in count(1))
+    return next(name for name in names if owner_of(cluster, name) == partition)
+
+
+def numbers(cluster: Cluster, only: int | None = None) -> Sequence[int | None]:
+    """The partitions that a question is about: all, or `only` one of several.
+
+    Where there is one partition, it is asked for without a number.
+    """
+    if cluster.partitions == 1:
+        return [None]
+    return range(cluster.partitions) if only is None else [only]
+
+
+async def of_each(
+    cluster: Cluster, ask_one: Callable[[int | None], Awaitable[T]], only: int | None = None
+) -> list[T]:
+    """Ask about every partition at the same time, or about `only` one; the answers, by number."""
+    asked = numbers(cluster, only)
+    if len(asked) == 1:
+        return [await ask_one(asked[0])]
+    found: dict[int | None, T] = {}
+
+    async def keep(partition: int | None) -> None:
+        found[partition] = await ask_one(partition)
 
     async with trio.open_nursery() as nursery:
-        for partition in range(cluster.partitions):
-            nursery.start_soon(ask_one, partition)
-    return RingSurvey(cluster, [found[partition] for partition in range(cluster.partitions)])
+        for partition in asked:
+            nursery.start_soon(keep, partition)
+    return [found[partition] for partition in asked]
+
+
+async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S, only: int | None = None) -> RingSurvey:
+    """Ask all nodes for all partitions, or for `only` one; takes no longer than `timeout_s` and a moment."""
+    surveyed = await of_each(cluster, lambda each: surveys.ask(cluster, timeout_s, each), only)
+    return RingSurvey(cluster, surveyed)
 
 
 async def uncounted(cluster: Cluster) -> frozenset[int]:
     """The nodes that run now and do not count in some partition; see `Survey.uncounted`."""
     return (await ask(cluster)).uncounted
-
-
-def without_why(text: str) -> str:
-    """The same, where it says to ask `why`, which does not know partitions yet: with the logs instead."""
-    return text.replace("esctl why", "esctl logs --level warning")
-
-
-def shared(said: Sequence[Sequence[H]]) -> list[tuple[str, H]]:
-    """What is said of each partition, once each, in order, with the words for which partitions it is said of.
-
-    Those are empty where it is said of all.
-    """
-    by_text: dict[H, list[int]] = {}
-    for partition, texts in enumerate(said):
-        for text in dict.fromkeys(texts):
-            by_text.setdefault(text, []).append(partition)
-    return [
-        ("" if len(numbers) == len(said) else f"{partitions_named(numbers)}: ", text)
-        for text, numbers in by_text.items()
-    ]

@@ -100,7 +100,12 @@ class Report:
     @property
     def faults(self) -> list[FaultData]:
         """What it is broken by on purpose."""
-        return [*((self.status or {}).get("faults") or []), *self.link_cuts]
+        return [*self.own_faults, *self.link_cuts]
+
+    @property
+    def own_faults(self) -> list[FaultData]:
+        """Those that it was told to have: not the cuts of its links."""
+        return list((self.status or {}).get("faults") or [])
 
     @property
     def clock_off_ms(self) -> tuple[int, int] | None:
@@ -380,9 +385,9 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S, partition: 
 
 
 async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float, partition: int | None) -> Report:
-    if process.state is RunState.PAUSED:
+    if process.state_of(partition) is RunState.PAUSED:
         timeout_s = min(timeout_s, PAUSED_TIMEOUT_S)
-    why = _silence(process, timeout_s)
+    why = _silence(process, timeout_s, partition)
     with trio.move_on_after(timeout_s):
         try:
             async with connect_node(process.node.client, partition=partition, timeout_s=timeout_s) as link:
@@ -416,13 +421,15 @@ def step_for(process: NodeProcess) -> str:
             return f"esctl node start {process.node.id}"
         case RunState.PAUSED:
             return f"esctl node resume {process.node.id}"
+        case RunState.RUNNING if process.paused_partitions:
+            return f"esctl node resume {process.node.id}"
         case RunState.RUNNING:
             return f"esctl logs --node {process.node.id}"
 
 
-def _silence(process: NodeProcess, timeout_s: float) -> str:
+def _silence(process: NodeProcess, timeout_s: float, partition: int | None) -> str:
     """What it means when nothing comes."""
-    match process.state:
+    match process.state_of(partition):
         case RunState.DOWN:
             return "not running"
         case RunState.PAUSED:

@@ -3,8 +3,10 @@
 Pure. Called by the commands, by what observes a cluster, by what asks it and by what draws.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final, overload
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Final, TypeVar, overload
+
+H = TypeVar("H", bound=Hashable)
 
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
 
@@ -45,6 +47,21 @@ def partitions_named(numbers: Iterable[int]) -> str:
             runs.append([number])
     parts = [f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
     return f"partition{'s' * (sum(map(len, runs)) > 1)} {', '.join(parts)}"
+
+
+def shared(said: Sequence[Sequence[H]]) -> list[tuple[str, H]]:
+    """What is said of each partition, once each, in order, with the words for which partitions it is said of.
+
+    Those are empty where it is said of all.
+    """
+    by_text: dict[H, list[int]] = {}
+    for partition, texts in enumerate(said):
+        for text in dict.fromkeys(texts):
+            by_text.setdefault(text, []).append(partition)
+    return [
+        ("" if len(numbers) == len(said) else f"{partitions_named(numbers)}: ", text)
+        for text, numbers in by_text.items()
+    ]
 
 
 def leaders_named(leaders: Sequence[int | None]) -> str:

@@ -25,7 +25,7 @@ REST_OF_SCREEN: Final = "\x1b[J"
 _SEQUENCES: Final = {
     b"\x1b[A": "up", b"\x1bOA": "up", b"\x1b[B": "down", b"\x1bOB": "down",
     b"\x1b[C": "right", b"\x1bOC": "right", b"\x1b[D": "left", b"\x1bOD": "left",
-    b"\x1b[5~": "page up", b"\x1b[6~": "page down", b"\r": "enter", b"\n": "enter",
+    b"\x1b[5~": "page up", b"\x1b[6~": "page down", b"\r": "enter", b"\n": "enter", b"\t": "tab",
 }  # fmt: skip
 END: Final = "end"
 """The key that is read when there are no more: the terminal is gone."""
@@ -126,7 +126,7 @@ def keys_of(data: bytes) -> list[str]:
             keys.append("escape")
             data = data[1:]
         else:
-            text = re.split(rb"[\x1b\r\n]", data, maxsplit=1)[0]
+            text = re.split(rb"[\x1b\r\n\t]", data, maxsplit=1)[0]
             keys += [each for each in text.decode(errors="ignore") if each.isprintable()]
             data = data[len(text) :]
     return keys

@@ -10,7 +10,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -57,17 +57,22 @@ class History:
     """Collects; `expect` first, then `begin` for every node that answers, then `add` in any order.
 
     `voters` are the configured nodes. Give the nodes' records in step: what one node has shown and
-    another has not is kept in memory.
+    another has not is kept in memory. `owns` says of a key whether its source is one of this log's
+    partition; where there is one partition, it owns all.
     """
 
-    def __init__(self, voters: Iterable[int]) -> None:
+    def __init__(self, voters: Iterable[int], owns: Callable[[bytes], bool] | None = None) -> None:
         self._voters = sorted(voters)
         self._logs: dict[int, _Log] = {}
         self._sightings = Sightings()
         self._shared: dict[bytes, _Shared] = {}
         self._findings = LogFindings()
         self._windows: set[DedupWindow] = set()
-        self._expecting = False
+        self._owns = owns
+        self._strays: dict[bytes, int] = {}
+        self._duplicates_elsewhere = 0
+        self.expecting = False
+        """Is there an input? Then the order of attributes does not count."""
         self._hash_from = self._hashed_to = 0
         self._hash_limit = limits.MAX_INDEX
         """A node that was read to its end and has no more sets the end of all hashes."""
@@ -80,7 +85,7 @@ class History:
     def expect(self, key: bytes, encoded: bytes, file: int, line: int) -> None:
         """This event, encoded as in a batch, should be there. Before `begin`."""
         assert not self._logs, "what is expected must be known before the first record"
-        self._expecting = True
+        self.expecting = True
         self._sightings.expect(key, self._digest(encoded, decode_event(encoded)), file, line)
 
     def allow(self, window: DedupWindow) -> None:
@@ -170,10 +175,27 @@ class History:
 
         return forgotten
 
-    def verdict(self, *, exact: bool = False, strict: bool = False) -> LogVerdict:
+    @property
+    def strays(self) -> Mapping[bytes, int]:
+        """Key and offset of the events whose source another partition owns."""
+        return self._strays
+
+    def find(self, keys: Collection[bytes]) -> dict[bytes, int]:
+        """An offset of each of these keys that any node has shown."""
+        return self._sightings.find(keys)
+
+    def also_elsewhere(self, offset: int, text: str) -> None:
+        """The event at this offset is in another partition as well."""
+        self._duplicates_elsewhere += 1
+        self._findings.add(LogFinding(Flaw.DUPLICATE, 0, offset, text))
+
+    def verdict(
+        self, *, exact: bool = False, strict: bool = False, strays: Collection[bytes] = ()
+    ) -> LogVerdict:
         """What all of it adds up to. `exact`: what was expected is all that may be there.
 
         `strict`: name each event that was stored again after the window, not only count them.
+        `strays`: the keys of all events that are in the wrong partition, where there are several.
         """
         nodes = {
             node: NodeEvidence(
@@ -187,7 +209,8 @@ class History:
         }
         evidence = Evidence(
             voters=len(self._voters), nodes=nodes, hashed_from=self._hash_from, hashed_to=self._hashed_to,
-            expecting=self._expecting, exact=exact, windows=frozenset(self._windows), strict=strict,
+            expecting=self.expecting, exact=exact, windows=frozenset(self._windows), strict=strict,
+            strays=strays, duplicates_elsewhere=self._duplicates_elsewhere,
         )  # fmt: skip
         return judge(evidence, self._sightings, self._findings)
 
@@ -223,14 +246,22 @@ class History:
             event, own_key, flaw = _look_at(one, key, has_token=entry.keys_have_tokens)
             if flaw:
                 self._findings.add(LogFinding(Flaw.WRONG_KEY, node, entry.base_offset + place, flaw))
+            if self._owns is not None and event is not None and not self._owns(own_key):
+                self._misplaced(own_key, entry.base_offset + place, event)
             rows.append((own_key, self._digest(one, event)))
         hashed = tuple(key + one for key, one in zip(keys, encoded, strict=True))
         return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, rows), hashed)
 
+    def _misplaced(self, key: bytes, offset: int, event: Mapping[str, Any]) -> None:
+        """The event belongs to another partition."""
+        self._strays.setdefault(key, offset)
+        what = f"the event at offset {offset}, of source {event.get('source')!r:.60}"
+        self._findings.add(LogFinding(Flaw.MISPLACED, 0, offset, f"{what}, is another partition's"))
+
     def _digest(self, encoded: bytes, event: Mapping[str, Any] | None) -> bytes:
         """Of an event's content. Only against a file does the order of attributes not count."""
         content = encoded
-        if self._expecting and event is not None:
+        if self.expecting and event is not None:
             with suppress(TypeError, ValueError):  # another producer may store what JSON does not know
                 content = _CANONICAL.encode(event).encode()
         return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()

@@ -18,8 +18,10 @@ from esctl.clusters.state import Cluster, Node
 from esctl.query import processes
 from esctl.query import survey as surveys
 from esctl.query.barrier import DOWN_TIMEOUT_S, confirmed_end, reason_of
+from esctl.query.ringsurvey import of_each
 from esctl.ui.formatting import quantity
 from esctl.verify.history import History
+from esctl.verify.ringhistory import RingHistory
 from esctl.verify.window import DedupWindow
 from esnode import limits
 from esnode.client import NodeLink, connect_node
@@ -64,6 +66,8 @@ class _Reading:
 class ReadOutcome:
     """How the reading went; the rest is in the history."""
 
+    partition: int | None = None
+    """Which of several partitions was read."""
     target: int = 0
     """Every node should have the events before this offset."""
     confirmed: bool = True
@@ -75,14 +79,18 @@ class ReadOutcome:
 
 
 async def read_logs(
-    cluster: Cluster, history: History, wait_s: float, begin: Callable[[int], ReadProgress]
+    cluster: Cluster,
+    history: History,
+    wait_s: float,
+    begin: Callable[[int], ReadProgress],
+    partition: int | None = None,
 ) -> ReadOutcome:
     """Read every node into `history`; waits up to `wait_s` for nodes that are down or behind.
 
     `begin` is called once, with the number of events to be read, all nodes together. When no node
-    answers, that is in the troubles.
+    answers, that is in the troubles. Where there are several partitions, `partition` is one of them.
     """
-    outcome = ReadOutcome()
+    outcome = ReadOutcome(partition)
     deadline = trio.current_time() + wait_s
     async with AsyncExitStack() as stack:
         await _confirm(cluster, outcome, wait_s)
@@ -105,6 +113,50 @@ async def read_logs(
     return outcome
 
 
+async def read_ring(
+    cluster: Cluster, history: RingHistory, wait_s: float, begin: Callable[[int], ReadProgress]
+) -> list[ReadOutcome]:
+    """Read every partition at the same time; the outcomes, by number. See `read_logs`.
+
+    The progress is that of all together: it begins when it is known how much there is of each.
+    """
+    waiting = WholeProgress(cluster.partitions, begin)
+
+    async def read_one(partition: int | None) -> ReadOutcome:
+        return await read_logs(cluster, history.partitions[partition or 0], wait_s, waiting.begin, partition)
+
+    return await of_each(cluster, read_one)
+
+
+class WholeProgress:
+    """The progress of several readings as that of one."""
+
+    def __init__(self, readings: int, begin: Callable[[int], ReadProgress]) -> None:
+        self._missing, self._begin = readings, begin
+        self._events = self._done = 0
+        self._watcher: ReadProgress | None = None
+
+    def begin(self, events: int) -> ReadProgress:
+        """One of them knows how much it reads."""
+        self._missing -= 1
+        self._events += events
+        if not self._missing:
+            self._watcher = self._begin(self._events)
+            self._watcher.advance(self._done)
+        return self
+
+    def advance(self, amount: int = 1) -> None:
+        """One of them has read so much more."""
+        self._done += amount
+        if self._watcher is not None:
+            self._watcher.advance(amount)
+
+    def describe(self, text: str) -> None:
+        """What one of them does now."""
+        if self._watcher is not None:
+            self._watcher.describe(text)
+
+
 async def _compare_ends(
     cluster: Cluster, history: History, readings: dict[int, _Reading], outcome: ReadOutcome
 ) -> None:
@@ -112,14 +164,16 @@ async def _compare_ends(
 
     Nothing is cut from the end of what was committed, so an end that was there before is within this one.
     """
-    found = {number: (-1, text) for number, text in (await surveys.ask(cluster)).conflicts.items()}
+    told = await surveys.ask(cluster, partition=outcome.partition)
+    found = {number: (-1, text) for number, text in told.conflicts.items()}
     most = max((reading.next_offset for reading in readings.values()), default=0)
     if outcome.confirmed and most > outcome.target:
         try:
-            end = (await confirmed_end(cluster, CONFIRM_TIMEOUT_S)).next_offset
+            confirmed = await confirmed_end(cluster, CONFIRM_TIMEOUT_S, partition=outcome.partition)
         except (NoQuorum, OperationTimeout, Unreachable):
             outcome.confirmed = False
         else:
+            end = confirmed.next_offset
             for number, reading in readings.items():
                 if reading.next_offset > end:
                     events = quantity(reading.next_offset, "event")
@@ -132,7 +186,8 @@ async def _compare_ends(
 async def _confirm(cluster: Cluster, outcome: ReadOutcome, wait_s: float) -> None:
     timeout_s = max(wait_s, CONFIRM_TIMEOUT_S)
     try:
-        outcome.target = (await confirmed_end(cluster, timeout_s, down_timeout_s=wait_s)).next_offset
+        end = await confirmed_end(cluster, timeout_s, down_timeout_s=wait_s, partition=outcome.partition)
+        outcome.target = end.next_offset
     except (NoQuorum, OperationTimeout, Unreachable):
         outcome.confirmed = False
 
@@ -154,7 +209,12 @@ async def _arrive(
     while True:
         try:
             with trio.fail_after(ANSWER_TIMEOUT_S):
-                link = connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_TIMEOUT_S)
+                link = connect_node(
+                    node.client,
+                    cluster=cluster.identity,
+                    partition=outcome.partition,
+                    timeout_s=ANSWER_TIMEOUT_S,
+                )
                 await link.__aenter__()
                 stack.push_async_exit(link)
                 window = DedupWindow.of(await link.status())

@@ -8,7 +8,7 @@ Called by `history.py`.
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,15 @@ class Sightings:
     def expect(self, key: bytes, digest: bytes, file: int, line: int) -> None:
         """The event should be there."""
         self._expected[key[-1]] += _EXPECTED.pack(key, digest, file, line)
+
+    def find(self, keys: Collection[bytes]) -> dict[bytes, int]:
+        """An offset of each of these keys that was seen."""
+        base_offsets, found = self._base_offsets, dict[bytes, int]()
+        for bucket in {key[-1] for key in keys}:
+            for key, _, record, place in _SEEN.iter_unpack(self._seen[bucket]):
+                if key in keys:
+                    found.setdefault(key, base_offsets[record] + place)
+        return found
 
     def keys(self, node_bit: int, first_offset: int, next_offset: int) -> bytes:
         """The packed keys of one node's log, by offset; zeros where nothing was seen."""

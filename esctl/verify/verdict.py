@@ -9,7 +9,7 @@ finds with the same words.
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -41,6 +41,8 @@ class Flaw(enum.StrEnum):
     """Bytes that are not what was sealed."""
     WRONG_KEY = "wrong_key"
     """A key that is not its event's."""
+    MISPLACED = "misplaced"
+    """An event in a partition that does not own its source."""
     HASH = "hash"
     """Two nodes whose logs differ up to an offset that both have reached."""
     SPLIT_HISTORY = "split_history"
@@ -136,6 +138,10 @@ class Evidence:
     """How the nodes forget keys."""
     strict: bool = False
     """Name each event that was stored again."""
+    strays: Collection[bytes] = ()
+    """Keys of events that are in a partition that does not own their source: of this log or another one."""
+    duplicates_elsewhere: int = 0
+    """Events that are in this log, and were in that of another partition already."""
 
     @property
     def quorum(self) -> int:
@@ -200,14 +206,16 @@ class _Tally:
 
 def judge(evidence: Evidence, sightings: Sightings, findings: LogFindings) -> LogVerdict:
     """Look at every key, then at the holes and the hashes."""
-    tally = _Tally(findings=findings)
+    tally = _Tally(findings=findings, duplicates=evidence.duplicates_elsewhere)
     everybody = sum(node.bit for node in evidence.nodes.values())
-    for _, seen, expected in sightings.by_key():
+    for key, seen, expected in sightings.by_key():
         for time in _times(evidence, seen, tally):
             _judge_seen(evidence, everybody, time, tally)
-        if expected:
+        if expected and (seen or key not in evidence.strays):
             _judge_expected(evidence, seen, expected, tally)
-        elif evidence.expecting:
+        elif expected:
+            tally.expected += 1  # it is not lost: it is in a partition where it should not be
+        elif evidence.expecting and key not in evidence.strays:
             tally.unexpected += 1
             if evidence.exact:
                 offset = seen[0].offset

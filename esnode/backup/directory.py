@@ -110,7 +110,8 @@ def lay_down(reader: BackupReader, config: Config, advance: Advance) -> None:
     path = config.data_dir
     if path.exists() and any(path.iterdir()):
         raise WrongDirectory(f"{path} is not empty; nothing was changed")
-    with closing(open_storage(config.storage, path, Identity(config.cluster, config.node_id))) as storage:
+    identity = Identity(config.cluster, config.node_id, partition=config.partition)
+    with closing(open_storage(config.storage, path, identity)) as storage:
         term = HardState(reader.manifest.last_term, None)
         storage.write([Write(0, snapshot_of(reader), term, (), 0)])
 

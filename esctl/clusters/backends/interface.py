@@ -43,6 +43,12 @@ class NodeProcess:
     rss_bytes: int | None
     """Resident memory; None when the node is down."""
     uptime_s: float | None
+    paused_partitions: frozenset[int] = frozenset()
+    """Those of several partitions whose processes stand still."""
+
+    def state_of(self, partition: int | None) -> RunState:
+        """That of the node, or as far as it is known that of its process for one of several partitions."""
+        return RunState.PAUSED if partition in self.paused_partitions else self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +137,15 @@ class Backend(Protocol):
     async def kill(self, cluster: Cluster, number: int) -> int:
         """End a node without warning (SIGKILL), and wait until it is gone; its pid."""
 
-    def pause(self, cluster: Cluster, number: int) -> int:
-        """Stop a node's clock and work (SIGSTOP); its pid."""
+    async def kill_replica(self, cluster: Cluster, number: int, partition: int) -> int:
+        """End a node's process for one of several partitions without warning, and wait until it is gone; its
+        pid. Its supervisor starts another one."""
 
-    def resume(self, cluster: Cluster, number: int) -> int:
-        """Let a paused node go on (SIGCONT); its pid."""
+    def pause(self, cluster: Cluster, number: int, partition: int | None = None) -> int:
+        """Stop a node's clock and work (SIGSTOP), or those of one of its partitions; the pid."""
+
+    def resume(self, cluster: Cluster, number: int, partition: int | None = None) -> int:
+        """Let a paused node, or one of its partitions, go on (SIGCONT); the pid."""
 
     def nodes(self, cluster: Cluster) -> list[NodeProcess]:
         """Every configured node, a row each, always."""

@@ -39,10 +39,19 @@ class Holder:
 
     pid: int
     facts: pidfile.ProcessFacts
-    of_partition: bool = False
-    """Is it the process of one of several partitions? Otherwise it is the node, or their supervisor."""
+    partition: int | None = None
+    """Which of several partitions it is the process of; None where it is the node, or their supervisor."""
     partitions: "tuple[Holder, ...]" = ()
     """Those that it has started, where it is a supervisor; the others, where it has gone already."""
+
+    @property
+    def of_partition(self) -> bool:
+        """Is it the process of one of several partitions?"""
+        return self.partition is not None
+
+    def replica(self, partition: int) -> "Holder | None":
+        """The process of one of the partitions of this node."""
+        return next((each for each in (self, *self.partitions) if each.partition == partition), None)
 
     @property
     def paused(self) -> bool:
@@ -165,7 +174,13 @@ def _as_node(pid: int, words: Sequence[str]) -> Iterator[tuple[Holder, Path]]:
         where = Path(config)
     holder = _alive(pid)
     if holder is not None:
-        yield replace(holder, of_partition=_PARTITION in words), where
+        yield replace(holder, partition=_partition_in(words)), where
+
+
+def _partition_in(words: Sequence[str]) -> int | None:
+    """The partition that a command line names; None where it is that of a node."""
+    at = words.index(_PARTITION) + 1 if _PARTITION in words else len(words)
+    return int(words[at]) if at < len(words) and words[at].isdecimal() else None
 
 
 def _config_in(words: Sequence[str]) -> str | None:

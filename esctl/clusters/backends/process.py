@@ -18,7 +18,8 @@ import trio
 
 from esctl import oserror
 from esctl.clusters import detached, nodelog, ports, state
-from esctl.clusters.backends import datadir, nodeprocess, pidfile
+from esctl.clusters.backends import datadir, nodeprocess, pidfile, replicas
+from esctl.clusters.backends.ending import gone, until_gone
 from esctl.clusters.backends.interface import Address, Links, NodeOptions, NodeProcess, Ready, RunState
 from esctl.clusters.backends.nodeprocess import Holder
 from esctl.clusters.backends.nodestatus import answers
@@ -39,8 +40,6 @@ from esnode.config import Config, Faults, Member, dump, load, parse_address
 from esnode.dataclass import dataclass
 from esnode.errors import EngineMissing, EventStreamError
 
-KILL_TIMEOUT_S: Final = 10.0
-"""A killed process that is still there after this hangs in the kernel."""
 TAIL_LINES: Final = 8
 
 
@@ -171,7 +170,7 @@ class ProcessBackend:
             for each in (process, *process.partitions):  # a paused one would keep the SIGTERM waiting
                 nodeprocess.send(each, signal.SIGCONT)
             with trio.move_on_after(timeout_s) as patience:
-                await _gone(process.pid)
+                await gone(process.pid)
             if patience.cancelled_caught:
                 forced.append(node.id)
                 await _kill(cluster, node, process)
@@ -194,15 +193,25 @@ class ProcessBackend:
         _forget(cluster, node)
         return process.pid
 
-    def pause(self, cluster: Cluster, number: int) -> int:
+    async def kill_replica(self, cluster: Cluster, number: int, partition: int) -> int:
+        """See `interface.Backend.kill_replica`."""
+        pid = replicas.signal_one(cluster, number, partition, signal.SIGKILL)
+        await until_gone(cluster.node(number), pid)
+        return pid
+
+    def pause(self, cluster: Cluster, number: int, partition: int | None = None) -> int:
         """See `interface.Backend.pause`."""
+        if partition is not None:
+            return replicas.signal_one(cluster, number, partition, signal.SIGSTOP)
         pid = _signal(cluster, number, signal.SIGSTOP)
         # The supervisor stands still: it starts no other one while those that it has are stopped.
         _signal_partitions(cluster, number, signal.SIGSTOP)
         return pid
 
-    def resume(self, cluster: Cluster, number: int) -> int:
+    def resume(self, cluster: Cluster, number: int, partition: int | None = None) -> int:
         """See `interface.Backend.resume`."""
+        if partition is not None:
+            return replicas.signal_one(cluster, number, partition, signal.SIGCONT)
         _signal_partitions(cluster, number, signal.SIGCONT)
         return _signal(cluster, number, signal.SIGCONT)
 
@@ -266,7 +275,7 @@ class ProcessBackend:
         for number in numbers:
             for pid in _ending(cluster, cluster.node(number)):
                 with trio.move_on_after(timeout_s) as patience:
-                    await _gone(pid)
+                    await gone(pid)
                 if patience.cancelled_caught:
                     raise NodeNotReady(
                         f"node {number} (pid {pid}) was told to end and has not ended "
@@ -289,7 +298,7 @@ class ProcessBackend:
 
         async def watch_the_end() -> None:
             nonlocal failure
-            status = await _gone(pid)
+            status = await gone(pid)
             how = (
                 ""
                 if status is None
@@ -386,7 +395,8 @@ def _look(node: Node, process: Holder | None) -> NodeProcess:
     rss_bytes = pidfile.rss_bytes(process.pid)
     if rss_bytes is not None:
         rss_bytes += sum(pidfile.rss_bytes(each.pid) or 0 for each in process.partitions)
-    return NodeProcess(node, run_state, process.pid, rss_bytes, pidfile.uptime_s(process.facts))
+    uptime_s = pidfile.uptime_s(process.facts)
+    return NodeProcess(node, run_state, process.pid, rss_bytes, uptime_s, replicas.paused(process))
 
 
 def _live(cluster: Cluster, node: Node) -> Holder:
@@ -438,26 +448,6 @@ async def _kill(cluster: Cluster, node: Node, process: Holder) -> None:
         for each in left.partitions:
             nodeprocess.send(each, signal.SIGKILL)
         for each in (left, *left.partitions):
-            with trio.move_on_after(KILL_TIMEOUT_S) as patience:
-                await _gone(each.pid)
-            if patience.cancelled_caught:
-                raise MachineRefused(
-                    f"node {node.id} (pid {each.pid}) was killed and does not go: it hangs in the kernel"
-                )
+            await until_gone(node, each.pid)
         # What the supervisor had only just started when it was killed.
         left = nodeprocess.holder_of(node, cluster.partitions) if cluster.partitions > 1 else None
-
-
-async def _gone(pid: int) -> int | None:
-    """Wait until the process has ended; its exit code if it was a child of ours, minus the signal if one
-    ended it, otherwise None."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    try:
-        if pidfile.facts_of(pid) is not None:
-            await trio.lowlevel.wait_readable(descriptor)
-    finally:
-        os.close(descriptor)
-    return pidfile.reap(pid)

@@ -5,6 +5,6 @@ from esctl.commands.event import dedup, show, trace
 
 app = new_typer()
 
-command(app, "event")(show.event)
-command(app, "trace", changes="live")(trace.trace)
-command(app, "dedup")(dedup.dedup)
+command(app, "event", partitions=True)(show.event)
+command(app, "trace", changes="live", partitions=True)(trace.trace)
+command(app, "dedup", partitions=True)(dedup.dedup)

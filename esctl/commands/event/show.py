@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from esctl.cli.arguments import PartitionOption
 from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
 from esctl.commands.consume import EventRecord
@@ -45,6 +46,7 @@ def event(
         str | None, typer.Option("--source", metavar="TEXT", help="Source of the event")
     ] = None,
     event_id: Annotated[str | None, typer.Option("--id", metavar="TEXT", help="Id of the event")] = None,
+    partition: PartitionOption = None,
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     """Show one event, selected by OFFSET or by --source and --id"""
     by_id = source is not None and event_id is not None
@@ -55,23 +57,26 @@ def event(
         )
     cluster = run.cluster()
     if offset is not None:
-        return _by_offset(run, cluster, offset)
+        return _by_offset(run, cluster, offset, run.partition(cluster, partition))
     assert source is not None
     assert event_id is not None
     return _by_id(run, cluster, source, event_id)
 
 
-def _by_offset(run: Invocation, cluster: Cluster, offset: int) -> Answer[EventAnswer | PastTheEndAnswer]:
+def _by_offset(
+    run: Invocation, cluster: Cluster, offset: int, partition: int | None
+) -> Answer[EventAnswer | PastTheEndAnswer]:
     from esctl.query import lookup  # loaded late: it brings trio and the client
     from esnode.client import StoredEvent
 
-    found = run.trio(lambda: lookup.at_offset(cluster, offset))
+    found = run.trio(lambda: lookup.at_offset(cluster, offset, partition))
     if isinstance(found, StoredEvent):
         return _shown(found)
+    whose = cluster.name if partition is None else f"partition {partition} of {cluster.name}"
     trouble = Trouble(
         EventNotFound.code,
         f"there is no event at offset {offset} yet",
-        f"the log of {cluster.name} ends at offset {found.next_offset}",
+        f"the log of {whose} ends at offset {found.next_offset}",
         f"esctl consume --from {offset} --follow --cluster {cluster.name}",
     )
     end: PastTheEndAnswer = {"offset": offset, "next_offset": found.next_offset}
@@ -82,10 +87,11 @@ def _by_id(
     run: Invocation, cluster: Cluster, source: str, event_id: str
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     from esctl.query import lookup  # loaded late: it brings trio and the client
+    from esctl.query.ringsurvey import owner_of
 
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
-        return _by_offset(run, cluster, state.offset)
+        return _by_offset(run, cluster, state.offset, owner_of(cluster, source))
     run.terminal.note("the deduplication table does not know it; looking through the whole log")
     with run.terminal.progress("looking") as bar:
         found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))

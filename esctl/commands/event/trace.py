@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict
 
 import typer
 
-from esctl.cli.arguments import DryRun
+from esctl.cli.arguments import DryRun, OnlyPartition
 from esctl.cli.invocation import Invocation
 from esctl.clusters.state import Cluster
 from esctl.commands.event.dedup import left
@@ -115,8 +115,9 @@ class WatchedData(TypedDict):
 
 
 class LiveTraceAnswer(TypedDict):
-    """How a probe went from a client to all nodes."""
+    """How a probe went from a client to all nodes; `partition` is said where there are several."""
 
+    partition: NotRequired[Count]
     cluster: ClusterName
     offset: Count
     index: Count
@@ -143,6 +144,7 @@ def trace(
             "--live", help="Send a probe and trace it; the probe stays in the log as one more event"
         ),
     ] = False,
+    partition: OnlyPartition = None,
     dry_run: DryRun = False,
 ) -> Answer[PlannedTraceAnswer | TraceAnswer | LiveTraceAnswer]:
     """Show the path of one event: its entry on every node, and the leader that appended it; with --live,
@@ -156,12 +158,15 @@ def trace(
         )
     cluster = run.cluster()
     if live:
-        return _would_send(run, cluster) if dry_run else _live(run, cluster)
+        only = run.partition(cluster, partition)
+        return _would_send(run, cluster, only) if dry_run else _live(run, cluster, only)
     if offset is None:
+        from esctl.query.ringsurvey import owner_of  # loaded late: it brings trio and the client
+
         assert source is not None
         assert event_id is not None
-        offset = _offset_of(run, cluster, source, event_id)
-    return _stored(run, cluster, offset)
+        return _stored(run, cluster, _offset_of(run, cluster, source, event_id), owner_of(cluster, source))
+    return _stored(run, cluster, offset, run.partition(cluster, partition))
 
 
 def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) -> int:
@@ -182,11 +187,11 @@ def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) ->
 # --- one that is stored ---------------------------------------------------------------------------
 
 
-def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer[TraceAnswer]:
+def _stored(run: Invocation, cluster: Cluster, offset: int, partition: int | None) -> Answer[TraceAnswer]:
     from esctl.query import entrycopies  # loaded late: it brings trio and the client
     from esnode.errors import Unreachable
 
-    found = run.trio(lambda: entrycopies.copies(cluster, offset))
+    found = run.trio(lambda: entrycopies.copies(cluster, offset, partition=partition))
     if not any(copy.up for copy in found):
         reasons = "; ".join(f"node {copy.node}: {copy.why}" for copy in found)
         raise Unreachable(
@@ -202,7 +207,7 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer[TraceAnswe
     entry = first.entry
     assert entry is not None
     same = {copy.crc for copy in having} == {first.crc}
-    led = entrycopies.elected(cluster, entry.term)
+    led = entrycopies.elected(cluster, entry.term, partition)
     data: TraceAnswer = {
         "cluster": cluster.name,
         "offset": offset,
@@ -216,7 +221,8 @@ def _stored(run: Invocation, cluster: Cluster, offset: int) -> Answer[TraceAnswe
         "nodes": [_copy_data(copy, entry) for copy in found],
         "batch": _mates(entry, offset),
     }
-    about = f"event {offset}: entry {entry.index} of term {entry.term}"
+    where = "" if partition is None else f"partition {partition}, "
+    about = f"{where}event {offset}: entry {entry.index} of term {entry.term}"
     views: list[View] = [
         Line(about, Tone.STRONG),
         Fields(_facts(data, entry, offset)),
@@ -328,25 +334,27 @@ def _copies_table(found: "Sequence[EntryCopy]", entry: "Entry") -> Table:
 # --- a probe --------------------------------------------------------------------------------------
 
 
-def _would_send(run: Invocation, cluster: Cluster) -> Answer[PlannedTraceAnswer]:
+def _would_send(run: Invocation, cluster: Cluster, partition: int | None) -> Answer[PlannedTraceAnswer]:
     from esctl.query import probe
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query.ringsurvey import source_of
 
-    survey = run.trio(lambda: surveys.ask(cluster))
-    text = f"would append one event of source {probe.SOURCE} to {cluster.name}; {survey.state_text}"
+    survey = run.trio(lambda: surveys.ask(cluster, partition=partition))
+    source = source_of(cluster, partition, probe.SOURCE)
+    text = f"would append one event of source {source} to {cluster.name}; {survey.state_text}"
     data: PlannedTraceAnswer = {
         "dry_run": True,
         "cluster": cluster.name,
-        "source": probe.SOURCE,
+        "source": source,
         "quorum": survey.quorum_data(),
     }
     return Answer(data, [Line(text)])
 
 
-def _live(run: Invocation, cluster: Cluster) -> Answer[LiveTraceAnswer]:
+def _live(run: Invocation, cluster: Cluster, partition: int | None) -> Answer[LiveTraceAnswer]:
     from esctl.query import probe  # loaded late: it brings trio and the client
 
-    way = run.trio(lambda: probe.probe(cluster))
+    way = run.trio(lambda: probe.probe(cluster, partition))
     data: LiveTraceAnswer = {
         "cluster": cluster.name,
         "offset": way.offset,
@@ -366,10 +374,12 @@ def _live(run: Invocation, cluster: Cluster) -> Answer[LiveTraceAnswer]:
             for one in way.watched
         ],
     }
-    return Answer(data, _live_views(way))
+    if partition is not None:
+        data["partition"] = partition
+    return Answer(data, _live_views(way, partition))
 
 
-def _live_views(way: "ProbeResult") -> list[View]:
+def _live_views(way: "ProbeResult", partition: int | None) -> list[View]:
     rows: list[list[Value]] = [["connected", "client", f"{way.connected_ms:.2f}, before"]]
     for step in way.steps:
         who = (
@@ -379,7 +389,9 @@ def _live_views(way: "ProbeResult") -> list[View]:
         )
         exact = step.after_ms == step.before_ms
         rows.append([step.name, who, f"{'' if exact else _ms(step.after_ms)}{step.before_ms:.2f}"])
-    about = f"event {way.offset}: entry {way.entry.index} of term {way.entry.term}, led by node {way.leader}"
+    where = "" if partition is None else f"partition {partition}, "
+    entry = way.entry
+    about = f"{where}event {way.offset}: entry {entry.index} of term {entry.term}, led by node {way.leader}"
     views: list[View] = [Line(about, Tone.STRONG), Table(["step", "where", "ms after sending"], rows)]
     unwatched = [one for one in way.watched if one.why]
     views += [Line(f"node {one.node} was not watched to the end: {one.why}", Tone.WARN) for one in unwatched]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esctl.cli import candidates
-from esctl.cli.arguments import DryRun
+from esctl.cli.arguments import DryRun, OnlyPartition
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends import backend_named
 from esctl.clusters.backends.interface import RunState
@@ -27,14 +27,16 @@ def ls(run: Invocation) -> "Answer[FaultsAnswer]":
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    active, survey = run.trio(lambda: nodes.active(cluster))
+    active, ring = run.trio(lambda: nodes.active(cluster))
     for one in leases.active(cluster):
         active.setdefault(one.node, []).append(one.as_data())
-    for report in survey.down:
-        run.terminal.warn(f"node {report.node.id} gives no answer: {report.why}")
+    for number, why in ring.down.items():
+        run.terminal.warn(f"node {number} gives no answer: {why}")
+    several = cluster.partitions > 1
     rows: list[list[Value]] = [
         [
             number,
+            *([str(fault.get("partition", "all"))] if several else []),
             fault["id"],
             fault["kind"],
             listed(fault["peers"]) or None,
@@ -46,15 +48,32 @@ def ls(run: Invocation) -> "Answer[FaultsAnswer]":
         for number, faults in sorted(active.items())
         for fault in faults
     ]
-    columns = ["node", "fault", "kind", "peers", "way", "how", "left", "hits"]
+    columns = [
+        "node",
+        *(["partition"] if several else []),
+        "fault",
+        "kind",
+        "peers",
+        "way",
+        "how",
+        "left",
+        "hits",
+    ]
     data: FaultsAnswer = {
         "cluster": cluster.name,
-        "allowed": [r.node.id for r in survey.up if (r.status or {}).get("faults_allowed")],
+        "allowed": sorted(
+            {
+                r.node.id
+                for survey in ring.partitions
+                for r in survey.up
+                if (r.status or {}).get("faults_allowed")
+            }
+        ),
         "faults": [{"node": n, **fault} for n, faults in sorted(active.items()) for fault in faults],
     }
     table = Table(columns, rows, empty=f"no faults are active in {cluster.name}")
-    if not survey.up:
-        return Answer(data, [table], [survey.nobody], Exit.UNREACHABLE)
+    if not ring.up:
+        return Answer(data, [table], [ring.worst.nobody], Exit.UNREACHABLE)
     return Answer(data, [table])
 
 
@@ -69,6 +88,7 @@ def heal(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="End every fault of the cluster")] = False,
+    partition: OnlyPartition = None,
     dry_run: DryRun = False,
 ) -> "Answer[PlannedHealAnswer | HealAnswer]":
     """End faults before their leases end, and wait until the nodes hear each other again"""
@@ -77,6 +97,7 @@ def heal(
     if (fault is None) is not everything:
         raise InvalidArgument("name a fault, or say --all; nothing was done", next_step="esctl fault ls")
     cluster = run.cluster()
+    only = run.partition(cluster, partition, required=False)
     ids = [] if fault is None else [fault]
     if dry_run:
         active, _ = run.trio(lambda: nodes.active(cluster))
@@ -86,14 +107,15 @@ def heal(
             {"node": number, **one}
             for number, ones in sorted(active.items())
             for one in ones
+            if only is None or one.get("partition") == only
             if everything or nodeorders.belongs(one["id"], ids[0])
         ]
-        text = ", ".join(f"{one['id']} on node {one['node']}" for one in found) or "nothing"
+        text = ", ".join(f"{one['id']} {_where(one)}" for one in found) or "nothing"
         planned: PlannedHealAnswer = {"cluster": cluster.name, "dry_run": True, "faults": found}
         return Answer(planned, [Line(f"would end {text}")])
     with run.terminal.progress(f"healing {cluster.name}"):
-        going_on, failure = leases.heal(cluster, ids)  # first, so that these nodes answer
-        healed = run.trio(lambda: nodes.heal(cluster, ids))
+        going_on, failure = leases.heal(cluster, ids, only)  # first, so that these nodes answer
+        healed = run.trio(lambda: nodes.heal(cluster, ids, only))
     ended: list[NodeFaultData] = [
         {"node": n, **one} for n, ones in sorted(healed.ended.items()) for one in ones
     ]
@@ -120,13 +142,22 @@ def heal(
         )
     if not ended:
         return Answer(data, [Line(f"no faults were active in {cluster.name}")])
-    names = ", ".join(f"{one['id']} on node {one['node']} (hits: {one['hits']:,})" for one in ended)
-    if healed.recovered:
-        calm = Line("the nodes follow one leader and hear it", Tone.GOOD)
-    else:
-        helps = f"esctl status health --wait 10s --cluster {cluster.name}"
-        calm = Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
-    return Answer(data, [Line(f"healed {names}"), calm])
+    names = ", ".join(f"{one['id']} {_where(one)} (hits: {one['hits']:,})" for one in ended)
+    return Answer(data, [Line(f"healed {names}"), _calm(cluster, recovered=healed.recovered)])
+
+
+def _calm(cluster: Cluster, *, recovered: bool) -> Line:
+    """Have the nodes got over it?"""
+    if recovered:
+        return Line("the nodes follow one leader and hear it", Tone.GOOD)
+    helps = f"esctl status health --wait 10s --cluster {cluster.name}"
+    return Line(f"the nodes do not follow one leader yet; next: {helps}", Tone.WARN)
+
+
+def _where(fault: NodeFaultData) -> str:
+    """Which node has it, and whether only one of its partitions."""
+    only = f", partition {fault['partition']}" if "partition" in fault else ""
+    return f"on node {fault['node']}{only}"
 
 
 def _parameters(parameters: dict[str, int]) -> str | None:

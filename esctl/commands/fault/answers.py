@@ -4,7 +4,7 @@ A strike has three ends: it was planned, it was set and nobody looked (after Ctr
 was looked at. Types only; imported by nothing at run time.
 """
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from esctl.chaos.atrest import DamageData
 from esctl.chaos.coverage import CoverageData
@@ -25,6 +25,7 @@ class StrikeData(TypedDict):
     cluster: ClusterName
     fault: str
     lease_ms: Count
+    partition: NotRequired[Annotated[Count, "The one of several that is struck; without it, all"]]
 
 
 class Planned(TypedDict):
@@ -38,7 +39,7 @@ class Judged(TypedDict):
 
     effect: EffectVerdict
     nodes: list[NodeEffectData]
-    leader_after: NodeId | None
+    leader_after: Annotated[NodeId | None, "null where several partitions have several"]
     term_after: int | None
 
 
@@ -136,6 +137,7 @@ class DamageStrike(OneNode):
     cluster: ClusterName
     fault: str
     lease_ms: Annotated[None, "It is no state"]
+    partition: NotRequired[Annotated[Count, "The one of several whose log is damaged"]]
 
 
 class PlannedDamageStrike(DamageStrike, Planned):

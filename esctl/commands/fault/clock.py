@@ -8,10 +8,10 @@ import typer
 from esctl.chaos import effect
 from esctl.chaos.effect import Effect, EffectLook
 from esctl.cli import guard
-from esctl.cli.arguments import DryRun
+from esctl.cli.arguments import DryRun, OnlyPartition
 from esctl.cli.invocation import Invocation
-from esctl.commands.fault.injection import Lease, Name, new_id, strike, survey_of
-from esctl.errors import InvalidArgument, NodeNotRunning
+from esctl.commands.fault.injection import Lease, Name, check_up, new_id, strike, survey_of
+from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
 from esctl.faults.nodeorders import Order
 from esctl.ui.answer import Answer, Line
@@ -60,6 +60,7 @@ def clock(
             show_default=False,
         ),
     ] = None,
+    partition: OnlyPartition = None,
     lease: Lease = "10s",
     name: Name = None,
     dry_run: DryRun = False,
@@ -70,27 +71,22 @@ def clock(
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     parameters = _parameters(how, by, rate)
     cluster.node(node)
-    survey = survey_of(run, cluster)
-    report = survey.report(node)
-    if not report.up:
-        raise NodeNotRunning(
-            f"node {node} gives no answer: {report.why}; nothing was done",
-            next_step=f"{report.next_step} --cluster {cluster.name}",
-        )
+    aim = survey_of(run, cluster, partition)
+    check_up(aim, [node])
     order = Order(node, new_id("clock", name), f"clock-{how}", parameters=parameters)
-    before = nodes.look_of(report)
+    before = {one.partition: nodes.look_of(one.report(node), one.partition) for one in aim.partitions}
     text = f"by {by}" if how == "jump" else f"by {rate} ms a second"
-    change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted)
+    change = guard.quorum_change(cluster, aim.worst.processes, uncounted=aim.uncounted)
     plan = Line(f"the quorum stays as it is: {change.text}")
     if not dry_run:
         run.terminal.view(plan)
 
-    def judge(looks: Mapping[int, EffectLook], _elapsed_ms: int) -> list[Effect]:
-        return effect.of_clock(order, before, looks)
+    def judge(struck: int | None, looks: Mapping[int, EffectLook], _elapsed_ms: int) -> list[Effect]:
+        return effect.of_clock(order, before[struck], looks)
 
     data: OneNode = {"node": node, "quorum": change.as_data()}
     return strike(
-        run, survey, [order], lease_ms, data, f"{how} of node {node}'s clock {text}", judge,
+        run, aim, [order], lease_ms, data, f"{how} of node {node}'s clock {text}", judge,
         dry_run=dry_run, plan=plan, ways=[f"clock {how}"],
     )  # fmt: skip
 

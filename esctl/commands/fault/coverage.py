@@ -21,9 +21,9 @@ def coverage(run: Invocation) -> "Answer[CoverageAnswer]":
     from esctl.chaos.coverage import tally
 
     cluster = run.cluster()
-    active, survey = run.trio(lambda: nodes.active(cluster))
-    for report in survey.down:
-        run.terminal.warn(f"node {report.node.id} gives no answer: what is active there is not counted")
+    active, ring = run.trio(lambda: nodes.active(cluster))
+    for number in ring.down:
+        run.terminal.warn(f"node {number} gives no answer: what is active there is not counted")
     live = [(number, one) for number, ones in active.items() for one in ones]
     told = chain.from_iterable(_told(cluster, node.id) for node in cluster.nodes)
     rows = tally(ledger.read(cluster), told, live)

@@ -5,13 +5,14 @@ damaged, it is started again, and what it does then is the answer. A watchdog st
 gone.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from esctl.chaos import ledger
 from esctl.cli import guard
-from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.arguments import DryRun, OnlyPartition, Yes
 from esctl.cli.durationoption import METAVAR, duration_option
 from esctl.cli.invocation import Invocation
 from esctl.clusters import nodelog
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         PlannedDamageStrike,
         PlannedNodeOrderStrike,
     )
+    from esctl.query.ringsurvey import RingSurvey
     from esctl.query.survey import Survey
 
 AT_REST: Final = ("flip", "torn")
@@ -68,6 +70,7 @@ def disk(
             "--jitter", metavar=METAVAR, help="Maximum of the random time that is added to the delay"
         ),
     ] = "0ms",
+    partition: OnlyPartition = None,
     lease: Lease = "10s",
     name: Name = None,
     wait: Annotated[
@@ -82,11 +85,13 @@ def disk(
     """Make a node's disk slow, make it refuse a write, or damage stored data, which the node then repairs"""
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     cluster.node(node)
-    survey = survey_of(run, cluster)
-    gone = () if how == "slow" else (node,)
-    change = guard.quorum_change(cluster, survey.processes, uncounted=survey.uncounted, without=gone)
     if how in AT_REST:
-        return _at_rest(run, survey, how, node, change, wait, name, yes=yes, dry_run=dry_run)
+        partition = run.partition(cluster, partition)  # there is one file, and one log that is made whole
+    aim = survey_of(run, cluster, partition)
+    gone = () if how == "slow" else (node,)
+    change = guard.quorum_change(cluster, aim.worst.processes, uncounted=aim.uncounted, without=gone)
+    if how in AT_REST:
+        return _at_rest(run, aim, how, node, change, wait, name, yes=yes, dry_run=dry_run)
     parameters = {}
     if how == "slow":
         parameters = {"delay_ms": nodeorders.delay_of(delay), "jitter_ms": nodeorders.delay_of(jitter)}
@@ -101,14 +106,14 @@ def disk(
     data: OneNode = {"node": node, "quorum": change.as_data()}
     what = f"a disk that is {how}" if how != "fail" else "a disk that fails"
     return strike(
-        run, survey, ordered, lease_ms, data, f"{what} at node {node}", counts(ordered),
+        run, aim, ordered, lease_ms, data, f"{what} at node {node}", counts(aim, ordered),
         dry_run=dry_run, plan=plan, ways=[f"disk {how}"],
     )  # fmt: skip
 
 
 def _at_rest(
     run: Invocation,
-    survey: "Survey",
+    aim: "RingSurvey",
     how: str,
     number: int,
     change: "QuorumChange",
@@ -121,12 +126,14 @@ def _at_rest(
     """Stop the node, damage its files, start it, and see whether it is whole again."""
     from esctl.chaos import atrest  # loaded late: it brings trio and the client
 
-    cluster = survey.cluster
+    cluster, survey = aim.cluster, aim.worst
     _check_others(survey, how, number)
     fault = new_id(how, name)
     data: DamageStrike | DamagedStrike = {
         "cluster": cluster.name, "fault": fault, "lease_ms": None, "node": number, "quorum": change.as_data(),
     }  # fmt: skip
+    if aim.only is not None:
+        data["partition"] = aim.only
     plan = Line(f"while node {number} is away: {change.text}")
     if dry_run:
         return Answer({**data, "dry_run": True}, [Line(f"node {number}: would {_ONE_OFF[how]}"), plan])
@@ -146,8 +153,9 @@ def _at_rest(
     data = damaged
     before = survey.report(number)
     with run.terminal.progress(f"{how} at node {number}: looking whether it is repaired"):
-        found, after = run.trio(lambda: atrest.watch(cluster, number, how, before, log_end, wait_s))
-    return answer_of(data, done.text, [found], after, f"nothing: it is over; {helps}")
+        found, left = run.trio(lambda: atrest.watch(cluster, number, how, before, log_end, wait_s, aim.only))
+    after = replace(aim, partitions=[left])
+    return answer_of(data, done.text, [[found]], after, f"nothing: it is over; {helps}")
 
 
 def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
@@ -157,7 +165,7 @@ def _damaged(survey: "Survey", fault: str, how: str, number: int) -> "Damage":
     stopped = leases.begin(survey.cluster, fault, how, number, LEASE_MS)
     try:
         stopped = leases.strike(survey.cluster, stopped)
-        return atrest.damage(survey.cluster, number, how)
+        return atrest.damage(survey.cluster, number, how, survey.partition)
     finally:
         leases.end(survey.cluster, stopped)
 

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from esctl.chaos import effect, ledger
-from esctl.chaos.effect import Effect, EffectVerdict, Judge
+from esctl.chaos.effect import Effect, EffectVerdict, RingJudge
 from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends.interface import RunState
 from esctl.clusters.state import Cluster
-from esctl.errors import Inconclusive, InvalidArgument, NoEffect
+from esctl.errors import Inconclusive, InvalidArgument, NodeNotRunning, NoEffect
 from esctl.exits import exit_of
 from esctl.faults.nodeorders import Order
 from esctl.faults.partitionshapes import Partition, listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.ui.formatting import duration
+from esctl.ui.formatting import duration, leaders_named
 from esnode.errors import Unreachable
 
 if TYPE_CHECKING:
     from esctl.commands.fault.answers import Cut, Judged, OneNode, StrikeData, StruckLinks
+    from esctl.query.ringsurvey import RingSurvey
     from esctl.query.survey import Survey
 
 Lease = Annotated[
@@ -51,12 +52,12 @@ _TONES: Final = {
 
 def strike(
     run: Invocation,
-    survey: "Survey",
+    aim: "RingSurvey",
     ordered: Sequence[Order],
     lease_ms: int,
     more: "OneNode | Cut | StruckLinks",
     what: str,
-    judge: Judge,
+    judge: RingJudge,
     *,
     dry_run: bool,
     plan: View,
@@ -64,12 +65,14 @@ def strike(
 ) -> Answer[Any]:
     """Give the orders, look whether they hit, and say so. `ways` is what the ledger calls it.
 
+    `aim`: the partitions that are struck, as they were before.
+
     What is answered is a `StrikeData`, `more`, the orders, and `Planned` or `Judged`.
     """
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
 
-    cluster, fault = survey.cluster, ordered[0].id.partition(".")[0]
-    head: StrikeData = {"cluster": cluster.name, "fault": fault, "lease_ms": lease_ms}
+    cluster, fault = aim.cluster, ordered[0].id.partition(".")[0]
+    head = head_of(aim, fault, lease_ms)
     data: dict[str, Any] = {**head, **more, "orders": [order.as_data() for order in ordered]}
     if dry_run:
         struck = listed(sorted({order.node for order in ordered}))
@@ -78,38 +81,59 @@ def strike(
     helps = f"esctl fault heal {fault} --cluster {cluster.name}"
     run.on_interrupt(lambda: Answer(data), next_step=f"{helps}; its lease ends it anyway")
 
-    async def strike_and_watch() -> tuple[list[Effect], "Survey"]:
-        reached = await nodes.set_all(cluster, ordered, lease_ms)
+    async def strike_and_watch() -> tuple[list[list[Effect]], "RingSurvey"]:
+        reached = await nodes.set_all(cluster, ordered, lease_ms, aim.only)
         ledger.note(cluster, fault, ways, reached)
-        return await nodes.watch(cluster, judge, lease_ms, for_leader=more["quorum"]["kept"])
+        kept = more["quorum"]["kept"]
+        return await nodes.watch(cluster, judge, lease_ms, for_leader=kept, only=aim.only)
 
     with run.terminal.progress(f"{what}: looking whether it hits"):
         effects, after = run.trio(strike_and_watch)
-    ended = [order.node for order in ordered if after.report(order.node).process.state is RunState.DOWN]
+    processes = {process.node.id: process for process in after.worst.processes}
+    ended = [order.node for order in ordered if processes[order.node].state is RunState.DOWN]
     if ended:  # by the fault, as by a write that was refused: it is over, and nothing brings the node back
         helps = f"esctl node start {ended[0]} --cluster {cluster.name}"
     return answer_of(data, what, effects, after, helps)
 
 
 def answer_of(
-    data: Mapping[str, Any], what: str, effects: Sequence[Effect], after: "Survey", helps: str
+    data: Mapping[str, Any], what: str, effects: Sequence[Sequence[Effect]], after: "RingSurvey", helps: str
 ) -> Answer[Any]:
-    """What each node shows, and how it ends: exit 1 without effect, 12 where that is not known."""
-    verdict, leader = effect.of_all(effects), after.leader.node.id if after.leader is not None else None
+    """What each node shows, and how it ends: exit 1 without effect, 12 where that is not known.
+
+    The effects are those on each of the partitions that were struck.
+    """
+    several = len(after.partitions) > 1
+    found = [
+        (survey.partition, one)
+        for survey, of_one in zip(after.partitions, effects, strict=True)
+        for one in of_one
+    ]
+    verdict, leader = effect.of_all(one for _, one in found), after.leader
     judged: Judged = {
         "effect": verdict,
-        "nodes": [one.as_data() for one in effects],
+        "nodes": [one.as_data(partition if several else None) for partition, one in found],
         "leader_after": leader,
-        "term_after": after.term or None,
+        "term_after": None if several else after.worst.term or None,
     }
     rows: list[list[Value]] = [
-        [one.node, Cell(one.verdict.value, _TONES[one.verdict]), one.evidence] for one in effects
+        [
+            *([str(partition)] if several else []),
+            one.node,
+            Cell(one.verdict.value, _TONES[one.verdict]),
+            one.evidence,
+        ]
+        for partition, one in found
     ]
-    leads = f"node {leader}, term {after.term}" if leader is not None else "nobody"
+    if several:
+        leads = leaders_named([one["leader"] for one in after.leaders()])
+    else:
+        leads = f"node {leader}, term {after.worst.term}" if leader is not None else "nobody"
     head = Fields(
         [
             ("fault", Cell(data["fault"], Tone.STRONG)),
             ("what", what),
+            *([("partition", str(data["partition"]))] if "partition" in data else []),
             ("lease", duration(data["lease_ms"] / 1000) if data["lease_ms"] else "none: it is no state"),
             ("effect", Cell(verdict.value, _TONES[verdict])),
             ("leader now", leads),
@@ -117,10 +141,10 @@ def answer_of(
     )
     views: list[View] = [
         head,
-        Table(["node", "effect", "what it shows"], rows),
+        Table([*(["partition"] if several else []), "node", "effect", "what it shows"], rows),
         Fields([("to end it", helps)]),
     ]
-    return Answer({**data, **judged}, views, *_ending(verdict, effects, after.cluster))
+    return Answer({**data, **judged}, views, *_ending(verdict, [one for _, one in found], after.cluster))
 
 
 def _ending(
@@ -138,25 +162,61 @@ def _ending(
     )
 
 
-def counts(ordered: Sequence[Order]) -> Judge:
+def head_of(aim: "RingSurvey", fault: str, lease_ms: int) -> "StrikeData":
+    """What is said of every strike."""
+    head: StrikeData = {"cluster": aim.cluster.name, "fault": fault, "lease_ms": lease_ms}
+    if aim.only is not None:
+        head["partition"] = aim.only
+    return head
+
+
+def counts(aim: "RingSurvey", ordered: Sequence[Order]) -> RingJudge:
     """Judge by what the nodes have counted."""
-    return lambda looks, _: effect.of_orders(ordered, looks)
+    pids = {survey.partition: pids_of(survey) for survey in aim.partitions}
+    return lambda partition, looks, _: effect.of_orders(ordered, looks, pids[partition])
 
 
-def survey_of(run: Invocation, cluster: Cluster) -> "Survey":
-    """Every node asked. Raises `Unreachable` when none answers, `FaultsNotAllowed` when one allows none."""
+def pids_of(survey: "Survey") -> dict[int, int]:
+    """The processes of a partition that answer, by node; where there is one partition, a node has one."""
+    if survey.partition is None:
+        return {}
+    return {report.node.id: report.number("pid") or 0 for report in survey.up}
+
+
+def survey_of(run: Invocation, cluster: Cluster, partition: int | None) -> "RingSurvey":
+    """Every node asked, for all partitions or only one.
+
+    Raises `InvalidArgument` where there is no such partition, `Unreachable` when none answers,
+    `FaultsNotAllowed` when one allows none.
+    """
     from esctl.chaos import nodes  # loaded late: it brings trio and the client
+    from esctl.query import ringsurvey
 
-    _, survey = run.trio(lambda: nodes.active(cluster))
-    if not survey.up:
-        raise Unreachable(survey.nobody.message, next_step=survey.nobody.next)
-    nodes.check_allowed(cluster, survey)
-    return survey
+    only = run.partition(cluster, partition, required=False)
+    ring = run.trio(lambda: ringsurvey.ask(cluster, only=only))
+    if not ring.up:
+        raise Unreachable(ring.worst.nobody.message, next_step=ring.worst.nobody.next)
+    for survey in ring.partitions:
+        nodes.check_allowed(cluster, survey)
+    return ring
 
 
-def voters_of(survey: "Survey") -> list[int]:
+def check_up(aim: "RingSurvey", numbers: Sequence[int]) -> None:
+    """Raises `NodeNotRunning` when one of the nodes does not answer, for a partition that is struck."""
+    for survey in aim.partitions:
+        for number in numbers:
+            report = survey.report(number)
+            if not report.up:
+                raise NodeNotRunning(
+                    f"node {number} gives no answer: {report.why}; nothing was done",
+                    next_step=f"{report.next_step} --cluster {aim.cluster.name}",
+                )
+
+
+def voters_of(aim: "RingSurvey") -> list[int]:
     """The committed membership, as a node that answers has it."""
-    return [int(number) for number in (survey.up[0].status or {})["voters"]]
+    up = next(report for survey in aim.partitions for report in survey.up)
+    return [int(number) for number in (up.status or {})["voters"]]
 
 
 def sides_of(cut: Partition) -> Table:

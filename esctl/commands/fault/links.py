@@ -8,12 +8,13 @@ import typer
 from esctl.chaos import effect
 from esctl.chaos.effect import Effect, EffectLook
 from esctl.cli import guard
-from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.arguments import DryRun, OnlyPartition, Yes
 from esctl.cli.durationoption import METAVAR
 from esctl.cli.invocation import Invocation
 from esctl.commands.fault.injection import Lease, Name, counts, new_id, sides_of, strike, survey_of, voters_of
+from esctl.errors import InvalidArgument
 from esctl.faults import nodeorders
-from esctl.faults.partitionshapes import Partition, Shape, partition
+from esctl.faults.partitionshapes import Partition, Shape, about_leader, partition
 from esctl.ui.answer import Answer
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def cut(
         int | None,
         typer.Argument(metavar="[NODE]", min=1, help="Node for the shapes isolate, bridge and one-way"),
     ] = None,
+    only: OnlyPartition = None,
     lease: Lease = "10s",
     name: Name = None,
     yes: Yes = False,
@@ -43,10 +45,14 @@ def cut(
 ) -> "Answer[PlannedCutStrike | CutStrike | JudgedCutStrike]":
     """Cut nodes off from each other; clients still reach all of them"""
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
-    survey = survey_of(run, cluster)
-    leader = survey.leader.node.id if survey.leader is not None else None
-    down = {report.node.id for report in survey.down} | survey.uncounted
-    wanted = partition(shape, voters_of(survey), leader, node, down)
+    aim = survey_of(run, cluster, only)
+    leader = aim.leader
+    if leader is None and about_leader(shape, node) and len(aim.partitions) > 1:
+        raise InvalidArgument(
+            f"{shape} is about the leader, and the partitions have not the same one; nothing was done",
+            next_step=f"{run.typed} --partition 0",
+        )
+    wanted = partition(shape, voters_of(aim), leader, node, {*aim.down} | aim.uncounted)
     ordered = nodeorders.block(wanted.cuts, new_id("cut", name))
     data: Cut = {"leader": leader, **wanted.as_data()}
     sides = sides_of(wanted)
@@ -56,12 +62,16 @@ def cut(
             run.terminal.warn("no side can lead: nothing is acked until it is healed")
             guard.moderate(run.terminal, f"cut {cluster.name} apart for {lease}.", yes=yes, typed=run.typed)
 
-    def judge(looks: Mapping[int, EffectLook], elapsed_ms: int) -> list[Effect]:
-        return effect.of_partition(wanted, ordered, leader, looks, elapsed_ms)
+    leaders = {
+        one.partition: one.leader.node.id if one.leader is not None else None for one in aim.partitions
+    }
+
+    def judge(struck: int | None, looks: Mapping[int, EffectLook], elapsed_ms: int) -> list[Effect]:
+        return effect.of_partition(wanted, ordered, leaders[struck], looks, elapsed_ms)
 
     what = f"{shape}{f' {node}' if node is not None else ''}"
     return strike(
-        run, survey, ordered, lease_ms, data, what, judge,
+        run, aim, ordered, lease_ms, data, what, judge,
         dry_run=dry_run, plan=sides, ways=[f"partition {shape}"],
     )  # fmt: skip
 
@@ -119,6 +129,7 @@ def net(
     one_way: Annotated[
         bool, typer.Option("--one-way", help="Affect only the direction from the first node to the second")
     ] = False,
+    only: OnlyPartition = None,
     lease: Lease = "10s",
     name: Name = None,
     yes: Yes = False,
@@ -128,8 +139,8 @@ def net(
     cluster, lease_ms = run.cluster(), nodeorders.lease_of(lease)
     shares = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "reset": reset}
     kinds = nodeorders.kinds_of(shares, delay, jitter, rate, stall=stall, hold=hold)
-    survey = survey_of(run, cluster)
-    voters = voters_of(survey)
+    aim = survey_of(run, cluster, only)
+    voters = voters_of(aim)
     cuts = nodeorders.links_of(link, voters, one_way=one_way)
     ordered = nodeorders.on_links(cuts, new_id("net", name), kinds)
     total = kinds.get("stall") is not None or any(
@@ -139,7 +150,7 @@ def net(
         None,
         tuple(voters),
         frozenset(cuts if total else ()),
-        frozenset({report.node.id for report in survey.down} | survey.uncounted),
+        frozenset({*aim.down} | aim.uncounted),
     )
     what = f"{' + '.join(kinds)} on {'all links' if link == 'all' else f'link {link}'}"
     sides = sides_of(partition)
@@ -151,6 +162,6 @@ def net(
         )
     data: StruckLinks = {"links": sorted(cuts), **partition.as_data()}
     return strike(
-        run, survey, ordered, lease_ms, data, what, counts(ordered),
+        run, aim, ordered, lease_ms, data, what, counts(aim, ordered),
         dry_run=dry_run, plan=sides, ways=[f"net {kind}" for kind in kinds],
     )  # fmt: skip

@@ -125,12 +125,12 @@ def storm(
     """Break the cluster with random faults under load; then prove that no event was lost or duplicated"""
     cluster = run.cluster()
     parts, duration_ms = kinds_of(kinds), round(seconds * 1000)
-    survey = survey_of(run, cluster)
+    before = survey_of(run, cluster, None)
     if replay is not None:
-        wanted = _replayed(replay, voters_of(survey))
+        wanted = _replayed(replay, voters_of(before))
     else:
         seed = secrets.randbelow(1_000_000) if seed is None else seed
-        voters = voters_of(survey)
+        voters = voters_of(before)
         wanted = draw(seed, voters, duration_ms, parts, intensity, allow_quorum_loss=allow_quorum_loss)
     _check_strength(wanted, allow_quorum_loss)
     if save is not None:
@@ -145,7 +145,7 @@ def storm(
         return Answer(planned, plan)
     for view in plan:
         run.terminal.view(view)
-    _check_well(survey)
+    _check_well(before.worst)
     what = f"break {cluster.name} {len(wanted.schedule)} times within {duration(wanted.duration_ms / 1000)}."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     result = _run_storm(run, cluster, wanted, rate)

@@ -11,10 +11,10 @@ from esctl.clusters.backends.interface import RunState
 from esctl.commands.status import table
 from esctl.commands.status.table import StatusAnswer, StatusRow
 from esctl.exits import Exit
-from esctl.query.ringsurvey import RingSurvey, shared, without_why
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
-from esctl.ui.formatting import megabytes, nodes_named
+from esctl.ui.formatting import megabytes, nodes_named, shared
 from esnode.ring import RING_VERSION
 
 MOST_COLUMNS: Final = 3
@@ -24,7 +24,7 @@ MOST_COLUMNS: Final = 3
 def warnings(ring: RingSurvey) -> list[str]:
     """What the operator should know that is in no column; once, however many partitions it is true of."""
     said = shared([table.warnings(survey) for survey in ring.partitions])
-    return [f"{where}{without_why(text)}" for where, text in said]
+    return [f"{where}{text}" for where, text in said]
 
 
 def answer_of(ring: RingSurvey) -> Answer[StatusAnswer]:

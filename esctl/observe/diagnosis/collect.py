@@ -26,6 +26,7 @@ from esctl.observe.diagnosis.situation import LEAST_FREE_PERCENT, Disk, Situatio
 from esctl.query import lostlog
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
+from esctl.query.ringsurvey import of_each
 from esctl.query.survey import Survey
 from esnode import config as configuration
 from esnode.config import Config
@@ -39,40 +40,54 @@ RECENT_S: Final = 10.0
 """How far back elections are counted."""
 
 
-async def gather(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCENT) -> Situation:
-    """The situation of the cluster; takes a moment, or a second more where one look cannot tell."""
+async def gather_all(cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCENT) -> list[Situation]:
+    """The situation of each partition, looked at at the same time."""
+    return await of_each(cluster, lambda partition: gather(cluster, least_free_percent, partition))
+
+
+async def gather(
+    cluster: Cluster, least_free_percent: float = LEAST_FREE_PERCENT, partition: int | None = None
+) -> Situation:
+    """The situation of the cluster; takes a moment, or a second more where one look cannot tell.
+
+    Where there are several partitions, that of one of them.
+    """
     begun = trio.current_time()
-    first = await surveys.ask(cluster)
+    first = await surveys.ask(cluster, partition=partition)
     looks = [first]
     read_ms, read_error = await _read(cluster, first)
     for after_s in (SHORT_S, LONG_S):
         if not (_unclear(looks[-1]) if len(looks) == 1 else _unclear_since(first, looks[-1])):
             break
         await trio.sleep(max(0.0, begun + after_s - trio.current_time()))  # that is what is measured
-        looks = [first, await surveys.ask(cluster)]
+        looks = [first, await surveys.ask(cluster, partition=partition)]
     apart_s = trio.current_time() - begun
     last = looks[-1]
     tails = lostlog.tails(cluster)
     down = [r.node.id for r in last.down if r.process.state is RunState.DOWN]
     notes = {number: pidfile.read_note(cluster.directory / f"node-{number}.pid") for number in down}
     files, bad = _configurations(cluster)
-    repairs = {number: lastwords.last_repair(lines) for number, lines in tails.items()}
+    theirs = {number: [one for one in lines if one.partition == partition] for number, lines in tails.items()}
+    # With several partitions, a node's last words are those of its supervisor.
+    own = {number: [one for one in lines if one.partition is None] for number, lines in tails.items()}
+    repairs = {number: lastwords.last_repair(lines) for number, lines in theirs.items()}
     return Situation(
         looks=looks,
         apart_s=apart_s if len(looks) > 1 else 0.0,
         read_error=read_error,
         read_ms=read_ms,
-        words={number: lastwords.last_words(tails[number]) for number in down},
+        words={number: lastwords.last_words(own[number]) for number in down},
         killed_by_us=frozenset(number for number, note in notes.items() if not note or note.ending),
         rebooted=frozenset(n for n, note in notes.items() if note and note.boot != pidfile.boot_id()),
         without_data=frozenset(report.node.id for report in last.reports if report.without_data),
         shortened=lostlog.find(last, tails),
         repairs={number: repair for number, repair in repairs.items() if repair is not None},
-        elections=_recent_elections(tails.values()),
+        elections=_recent_elections(theirs.values()),
         disks=_disks(cluster),
         struck=[
             StruckProcess(one.id, one.kind, one.node, one.as_data()["left_ms"])
             for one in leases.active(cluster)
+            if one.partition in (None, partition)
         ],
         bad_configs=bad,
         files=files,
@@ -87,7 +102,7 @@ async def _read(cluster: Cluster, look: Survey) -> tuple[float | None, EventStre
         return None, None
     begun = time.perf_counter()
     try:
-        await confirmed_end(cluster, READ_TIMEOUT_S)
+        await confirmed_end(cluster, READ_TIMEOUT_S, partition=look.partition)
     except EventStreamError as error:
         return None, error
     return 1000 * (time.perf_counter() - begun), None

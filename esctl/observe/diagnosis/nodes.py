@@ -57,6 +57,9 @@ def silent(seen: Situation) -> Iterator[Problem]:
         if report.process.state is not RunState.RUNNING:
             continue
         number = report.node.id
+        if seen.survey.partition is not None:
+            yield _replica(seen, report, seen.survey.partition)
+            continue
         yield Problem(
             ProblemKind.NODE_SILENT,
             Severity.DEGRADED,
@@ -73,6 +76,31 @@ def silent(seen: Situation) -> Iterator[Problem]:
             ],
             nodes=frozenset({number}),
         )
+
+
+def _replica(seen: Situation, report: Report, partition: int) -> Problem:
+    """The process of one partition of a node that runs: it stands still, has ended, or is silent."""
+    number = report.node.id
+    logs = seen.command(f"logs --node {number} --tail 20")
+    if partition in report.process.paused_partitions:
+        return Problem(
+            ProblemKind.NODE_PAUSED,
+            Severity.DEGRADED,
+            f"the process of partition {partition} of node {number} is paused",
+            ["it is stopped (SIGSTOP): it answers nothing, and the other partitions of the node do"],
+            seen.command(f"node resume {number}"),
+            also=[logs],
+            nodes=frozenset({number}),
+        )
+    return Problem(
+        ProblemKind.NODE_SILENT,
+        Severity.DEGRADED,
+        f"the process of partition {partition} of node {number} does not answer",
+        [report.why, "its node starts it again when it ends"],
+        seen.command("status health --wait 30s"),
+        also=[logs, seen.command(f"node restart {number}")],
+        nodes=frozenset({number}),
+    )
 
 
 def rejoining(seen: Situation) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from esctl.observe.diagnosis.problem import Problem
-from esctl.observe.diagnosis.ranking import Diagnosis
+from esctl.observe.diagnosis.ranking import Diagnosis, RingDiagnosis
 from esctl.ui.answer import Line, Tone
 
 FEW: Final = 3
@@ -17,18 +17,21 @@ MOST: Final = 6
 _TONES: Final = {0: Tone.DIM, 1: Tone.WARN, 2: Tone.WARN, 3: Tone.BAD}
 
 
-def views(found: Diagnosis) -> Iterator[Line]:
+def views(found: Diagnosis | RingDiagnosis) -> Iterator[Line]:
     """All of it."""
-    survey = found.situation.survey
+    if isinstance(found, RingDiagnosis):
+        name, state = found.ring.cluster.name, found.ring.quorum_text
+    else:
+        name, state = found.situation.survey.cluster.name, found.situation.survey.state_text
     wrong = sum(finding.wrong for finding in found.findings)
     if found.well:
-        yield Line(f"nothing is wrong with {survey.cluster.name}", Tone.GOOD)
+        yield Line(f"nothing is wrong with {name}", Tone.GOOD)
         for fact in found.facts:
             yield Line(f"  {fact}")
     else:
         worst = found.findings[0]
         count = "1 problem" if wrong == 1 else f"{wrong} problems"
-        yield Line(f"{survey.cluster.name}: {count}; {survey.state_text}", _TONES[worst.severity])
+        yield Line(f"{name}: {count}; {state}", _TONES[worst.severity])
     most = 2 if len(found.findings) <= FEW else 1
     for place, finding in enumerate(found.findings[:MOST], start=1):
         yield from _problem(finding, place, full=place <= most)

@@ -7,9 +7,9 @@ before it is in `first`. Called by the rules, the ranking and `esctl why`.
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypedDict
+from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
-from esctl.ui.values import NodeId
+from esctl.ui.values import Count, NodeId
 
 
 class Severity(enum.IntEnum):
@@ -64,6 +64,7 @@ class ProblemData(TypedDict):
     severity: Literal["note", "warning", "degraded", "critical"]
     what: str
     nodes: list[NodeId]
+    partitions: NotRequired[Annotated[list[Count], "Which of several it is true of"]]
     evidence: list[str]
     first: str | None
     next: str
@@ -98,6 +99,8 @@ class Problem:
     """What makes it so: these are mended by `next` too, or one after the other."""
     so: Sequence["Problem"] = ()
     """What follows from it, and goes away with it."""
+    partitions: Sequence[int] = ()
+    """Which of several it is true of; empty where there is one."""
 
     @property
     def wrong(self) -> bool:
@@ -106,7 +109,7 @@ class Problem:
 
     def as_data(self) -> ProblemData:
         """For the JSON answer."""
-        return {
+        data: ProblemData = {
             "kind": self.kind,
             "severity": _SEVERITIES[self.severity],
             "what": self.what,
@@ -118,3 +121,6 @@ class Problem:
             "because": [finding.as_data() for finding in self.because],
             "so": [finding.as_data() for finding in self.so],
         }
+        if self.partitions:
+            data["partitions"] = list(self.partitions)
+        return data

@@ -11,7 +11,8 @@ from typing import Final
 from esctl.observe.diagnosis import activefaults, followers, leadership, logbounds, machine, nodes, settings
 from esctl.observe.diagnosis.problem import Problem, ProblemKind
 from esctl.observe.diagnosis.situation import Situation
-from esctl.ui.formatting import quantity
+from esctl.query.ringsurvey import RingSurvey
+from esctl.ui.formatting import partitions_named, quantity, shared
 
 Rule = Callable[[Situation], Iterator[Problem]]
 RULES: Final[Sequence[Rule]] = (
@@ -71,6 +72,46 @@ class Diagnosis:
     def well(self) -> bool:
         """Nothing is wrong; there may be notes."""
         return not any(finding.wrong for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class RingDiagnosis:
+    """What was found in several partitions: what is true of all of them is said once."""
+
+    ring: RingSurvey
+    findings: Sequence[Problem]
+    facts: Sequence[str]
+
+    @property
+    def well(self) -> bool:
+        """Nothing is wrong with any partition; there may be notes."""
+        return not any(finding.wrong for finding in self.findings)
+
+
+def diagnose_all(seen: Sequence[Situation]) -> "Diagnosis | RingDiagnosis":
+    """The same for each partition; one that is the only one has a diagnosis as ever."""
+    if len(seen) == 1:
+        return diagnose(seen[0])
+    each = [diagnose(one) for one in seen]
+    cluster = seen[0].survey.cluster
+    ring = RingSurvey(cluster, [one.survey for one in seen])
+    said = shared([found.facts for found in each])
+    return RingDiagnosis(ring, _together(each), [f"{where}{fact}" for where, fact in said])
+
+
+def _together(each: Sequence[Diagnosis]) -> list[Problem]:
+    """The findings of all partitions: one that several have says of which it is one."""
+    found: dict[tuple[ProblemKind, str], list[tuple[int, Problem]]] = {}
+    for partition, diagnosis in enumerate(each):
+        for problem in diagnosis.findings:
+            found.setdefault((problem.kind, problem.what), []).append((partition, problem))
+    merged = []
+    for parts in found.values():
+        numbers = [partition for partition, _ in parts]
+        worst = max((problem for _, problem in parts), key=lambda problem: problem.severity)
+        where = "" if len(numbers) == len(each) else f"{partitions_named(numbers)}: "
+        merged.append(replace(worst, what=f"{where}{worst.what}", partitions=numbers))
+    return sorted(merged, key=_order)
 
 
 def diagnose(seen: Situation) -> Diagnosis:

@@ -17,6 +17,7 @@ from esnode.config import Config
 from esnode.errors import EventStreamError
 
 LEAST_FREE_PERCENT: Final = 5.0
+_OF_ONE_PARTITION: Final = ("dedup", "leader transfer")
 VERY_LOW_PERCENT: Final = 1.0
 """With less room than this left, a disk is about to be full."""
 
@@ -113,8 +114,10 @@ class Situation:
         return self.survey.down
 
     def command(self, words: str) -> str:
-        """`esctl WORDS`, about this cluster."""
-        return f"esctl {words} --cluster {self.survey.cluster.name}"
+        """`esctl WORDS`, about this cluster; with several partitions, about this one where that is asked."""
+        only = self.survey.partition
+        named = f" --partition {only}" if only is not None and words.startswith(_OF_ONE_PARTITION) else ""
+        return f"esctl {words}{named} --cluster {self.survey.cluster.name}"
 
     def elsewhere(self, number: int) -> str:
         """The command that moves a node to another disk; empty where the others cannot do without it."""
@@ -136,6 +139,8 @@ class Situation:
     def struck_process(self, number: int) -> StruckProcess | None:
         """The fault that keeps the node from running, if one does."""
         state = self.process_of(number).state
+        if self.survey.partition in self.process_of(number).paused_partitions:
+            state = RunState.PAUSED
         kinds = {RunState.DOWN: "kill", RunState.PAUSED: "pause"}
         wanted = [one for one in self.struck if one.node == number and one.kind == kinds.get(state)]
         return wanted[0] if wanted else None

@@ -65,7 +65,12 @@ def views(story: Story, *, linear: bool = False) -> list[View]:
     for one in outages(story):
         head = f"  {time_of_day(one.begin_s, story)}  {duration(one.seconds)}  "
         shown.append(Line(head, Tone.BAD, [(one.why, Tone.NORMAL)]))
-    return [*shown, Line(""), lane_view(story, axis_of(story, linear=linear), linear=linear), _list(story)]
+    return [
+        *shown,
+        Line(""),
+        lane_view(story, axis_of(story, linear=linear), linear=linear),
+        happenings(story),
+    ]
 
 
 def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
@@ -74,7 +79,7 @@ def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
         (
             f"node {node}",
             [
-                _between(story, along, one.begin_s, one.end_s, MARKS[one.state], one.state)
+                between(story, along, one.begin_s, one.end_s, MARKS[one.state], one.state)
                 for one in lane.stretches
                 if one.end_s >= story.begin_s
             ],
@@ -85,7 +90,7 @@ def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
     legend = [(MARKS[state][0], words, MARKS[state][1]) for state, words in WORDS.items() if state in used]
     if story.leaderless:
         gaps = [
-            _between(story, along, a, b, (LEADERLESS, Tone.BAD, 0), "no leader") for a, b in story.leaderless
+            between(story, along, a, b, (LEADERLESS, Tone.BAD, 0), "no leader") for a, b in story.leaderless
         ]
         rows.append(("nobody", gaps))
         legend.append((LEADERLESS, "no leader that a majority follows", Tone.BAD))
@@ -93,7 +98,7 @@ def lane_view(story: Story, along: Axis, *, linear: bool = False) -> Lanes:
         found = [one for one in story.happenings if one.kind == kind]
         if found:
             ends = [story.end_s if one.end_s is None else one.end_s for one in found]
-            rows.append((name, [_between(story, along, one.begin_s, end_s, (mark, tone, 0), one.text)
+            rows.append((name, [between(story, along, one.begin_s, end_s, (mark, tone, 0), one.text)
                                 for one, end_s in zip(found, ends, strict=True)]))  # fmt: skip
             legend.append((mark, words, tone))
     if story.acked_per_s:
@@ -120,9 +125,10 @@ def _title(story: Story, *, linear: bool) -> str:
     return whole if linear else f"{whole}; quiet times are drawn narrow"
 
 
-def _between(
+def between(
     story: Story, along: Axis, begin_s: float, end_s: float, look: tuple[str, Tone, int], what: str
 ) -> Span:
+    """A time on the axis, with its mark, tone and weight."""
     mark, tone, weight = look
     cells = (what, time_of_day(begin_s, story), time_of_day(end_s, story))
     return Span(along.place(begin_s), along.place(end_s), mark, tone, weight, cells)
@@ -139,11 +145,12 @@ def _heights(
         height = min(len(LATENCY_MARKS) - 1, int(value / most * len(LATENCY_MARKS)))
         weight = height if unit == " ms" else len(LATENCY_MARKS) - height
         look = (LATENCY_MARKS[height] if value else " ", tone, weight)
-        found.append(_between(story, along, at_s, max(at_s, after), look, f"{value:g}{unit}"))
+        found.append(between(story, along, at_s, max(at_s, after), look, f"{value:g}{unit}"))
     return found
 
 
-def _list(story: Story) -> Table:
+def happenings(story: Story) -> Table:
+    """What happened, in order."""
     rows: list[list[Value]] = []
     for one in story.happenings:
         tone = TONES.get(one.kind, Tone.NORMAL)

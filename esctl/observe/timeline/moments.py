@@ -148,6 +148,11 @@ def _full_window(fields: Fields) -> str:
     return f"{does}: its deduplication window is full, with {fields.get('live_keys')} keys"
 
 
+def _ended_process(fields: Fields) -> str:
+    how = fields.get("signal") or f"exit code {fields.get('exit_code')}"
+    return f"its process has ended ({how}); its supervisor starts another one"
+
+
 def _list(values: list[object]) -> str:
     return ", ".join(map(str, values))
 
@@ -180,6 +185,7 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
     "rejoin_begun": (MomentKind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
     "index_discarded": (MomentKind.REPAIR, _with("makes an index of its keys anew: {}", "reason")),
     "rejoin_done": (MomentKind.REPAIRED, _says("has rejoined")),
+    "partition_ended": (MomentKind.TROUBLE, _ended_process),
     "copy_trusted": (MomentKind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
 }
 LEFT_OUT: Final = frozenset(
@@ -193,6 +199,6 @@ LEFT_OUT: Final = frozenset(
 KNOWN: Final = frozenset(_TELLINGS) | LEFT_OUT | {
     "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused", "handshakes_displaced",
     "history_conflict", "connection_refused", "supervisor_started", "supervisor_gone",
-    "partition_started", "partition_ended", "partition_killed",
+    "partition_started", "partition_killed",
 }  # fmt: skip
 """Every event that a node writes."""

@@ -7,7 +7,7 @@ lines. Pure. Called by `esctl timeline`.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, TypedDict
+from typing import Annotated, Final, NotRequired, TypedDict
 
 from esctl.cli import timearguments
 from esctl.clusters.rolechanges import LEADER
@@ -28,7 +28,7 @@ from esctl.observe.timeline.happenings import (
 from esctl.observe.timeline.lanes import PAUSED, Lane, lanes, without_leader
 from esctl.observe.timeline.moments import Moment, MomentKind
 from esctl.ui.formatting import nodes_named
-from esctl.ui.values import Milliseconds, NodeId
+from esctl.ui.values import Count, Milliseconds, NodeId
 
 WHYS: Final = {
     "silence": "node {by} was silent",
@@ -61,6 +61,7 @@ class LaneStretch(TypedDict):
 class StoryData(TypedDict):
     """What happened, from the logs of all nodes."""
 
+    partition: NotRequired[Annotated[Count, "The one of several that it is about"]]
     begin: str
     end: str
     happenings: list[HappeningData]
@@ -119,6 +120,7 @@ def tell(
     nodes: Iterable[int],
     *,
     since_s: float | None = None,
+    begin_s: float | None = None,
     until_s: float | None = None,
     down: Collection[int] = (),
     latency_ms: Sequence[tuple[float, float]] = (),
@@ -126,12 +128,13 @@ def tell(
 ) -> Story:
     """The story from the first moment, or the first from `since_s` on, to `until_s`, or the last one.
 
+    `begin_s`: from then on, whatever the first moment is: for stories that are to have one axis.
     Moments before `since_s` only tell what the nodes were then. `down`: the nodes that do not run at the end.
     """
     ordered = sorted(moments, key=lambda moment: moment.at_s)
     numbers = sorted({*nodes, *(one.node for one in ordered if one.node is not None)})
     shown = [one.at_s for one in ordered if since_s is None or one.at_s >= since_s]
-    begin_s = min(shown, default=since_s or 0.0)
+    begin_s = begin_s if begin_s is not None else min(shown, default=since_s or 0.0)
     end_s = max([*shown, begin_s, *(at_s for at_s, _ in latency_ms)])
     if until_s is not None:
         end_s = max(begin_s, until_s)

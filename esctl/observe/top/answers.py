@@ -1,6 +1,6 @@
 """What `esctl top` says under `-o json`, a look a line or with --once: the types of that."""
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from esctl.clusters.backends.interface import RunState
 from esctl.ui.values import ClusterName, Count, NodeId
@@ -24,10 +24,21 @@ class TopRow(TypedDict):
     faults: list[str]
 
 
+class TopPartition(TypedDict):
+    """One of several partitions at one look."""
+
+    id: Count
+    leader: NodeId | None
+    held: bool
+    events_per_s: float | None
+
+
 class TopAnswer(TypedDict):
-    """The figures of one look."""
+    """The figures of one look; with several partitions, those of `partition`, and a few of each."""
 
     cluster: ClusterName
+    partition: NotRequired[Count]
+    partitions: NotRequired[list[TopPartition]]
     leader: NodeId | None
     term: Count | None
     quorum: "QuorumData"

@@ -5,7 +5,7 @@ curves. Decides nothing about the cluster. Called by `pages.py` and `esctl top`.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, get_args
 
 from esctl.clusters.backends.interface import RunState
@@ -16,7 +16,7 @@ from esctl.observe.top.rates import Track, now
 from esctl.observe.top.state import BoardState
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Cell, Line, Table, Tone, Value, View
-from esctl.ui.formatting import duration, megabytes
+from esctl.ui.formatting import duration, leaders_named, megabytes
 from esctl.ui.sparkline import spark
 
 _Figure = Literal["id", "role", "events_per_s", "lag_events", "next_offset", "rss_bytes", "cpu_percent"]
@@ -41,7 +41,12 @@ def body(shown: BoardState, width: int, height: int) -> list[View]:
     views += [Line(text, Tone.BROKEN) for text in shown.faults[:MOST_FAULTS]]
     if len(shown.faults) > MOST_FAULTS:
         views.append(Line(f"and {len(shown.faults) - MOST_FAULTS} more: esctl fault ls", Tone.BROKEN))
-    taken = OTHER_LINES + len(shown.survey.reports) + max(1, min(len(shown.faults), MOST_FAULTS + 1))
+    taken = (
+        OTHER_LINES
+        + shown.several
+        + len(shown.survey.reports)
+        + max(1, min(len(shown.faults), MOST_FAULTS + 1))
+    )
     room = height - taken - len(foot(shown, width))
     return [*views, *curves.grid(curves.of_cluster(shown.rates, width), width, room)]
 
@@ -55,10 +60,29 @@ def head(shown: BoardState) -> list[View]:
         curves.told("confirmed read", rates.read_ms, "ms"),
     ]
     parts = [(f"   {text}", Tone.NORMAL) for text in figures]
+    where = survey.cluster.name if survey.partition is None else f"partition {survey.partition}"
     return [
-        Line(f"{survey.cluster.name}: {survey.state_text}, term {survey.term}", tone_of(survey)),
+        *_ring(shown),
+        Line(f"{where}: {survey.state_text}, term {survey.term}", tone_of(survey)),
         Line(curves.told("events/s", rates.events_per_s), Tone.STRONG, parts),
     ]
+
+
+def _ring(shown: BoardState) -> list[Line]:
+    """All partitions in a line, where there are several: as bad as the worst of them."""
+    ring = shown.ring
+    if ring is None:
+        return []
+    rate = _sum(now(shown.rates_of(one.partition).events_per_s) for one in ring.partitions)
+    told = "" if rate is None else f"{rate:,.0f} events/s in all; "
+    leaders = leaders_named([one["leader"] for one in ring.leaders()])
+    return [Line(f"{ring.cluster.name}: {told}{leaders}", tone_of(ring.worst))]
+
+
+def _sum(figures: Iterable[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def tone_of(survey: Survey) -> Tone:
@@ -79,7 +103,7 @@ def foot(shown: BoardState, width: int) -> list[View]:
         return [*asked, Line(shown.choice, Tone.ACCENT)]
     tone = Tone.WARN if shown.trouble else Tone.NORMAL
     keys: list[tuple[str, Tone]] = []
-    for key, word in hints(shown.page, broken=bool(shown.faults)):
+    for key, word in hints(shown.page, broken=bool(shown.faults), several=shown.several):
         keys += [("  " if keys else "", Tone.DIM), (key, Tone.ACCENT), (f" {word}", Tone.DIM)]
     return [*(Line(text, tone) for text in broken(shown.message, width)), Line("", more=keys)]
 
@@ -92,7 +116,7 @@ def broken(text: str, width: int) -> list[str]:
 def record(shown: BoardState) -> TopAnswer:
     """The same figures for programs."""
     survey, rates = shown.survey, shown.rates
-    return {
+    data: TopAnswer = {
         "cluster": survey.cluster.name,
         "leader": survey.leader.node.id if survey.leader is not None else None,
         "term": survey.term or None,
@@ -104,6 +128,26 @@ def record(shown: BoardState) -> TopAnswer:
         "faults": list(shown.faults),
         "nodes": [_node_record(shown, report) for report in survey.reports],
     }
+    if shown.ring is not None and survey.partition is not None:
+        data["partition"] = survey.partition
+        data["partitions"] = [
+            {**one, "events_per_s": _rounded(now(shown.rates_of(one["id"]).events_per_s))}
+            for one in shown.ring.leaders()
+        ]
+    return data
+
+
+def partitions(shown: BoardState) -> Table:
+    """A row for each of several partitions."""
+    rows: list[list[Value]] = [
+        [
+            str(one["id"]),
+            Cell(f"node {one['leader']}", Tone.GOOD) if one["leader"] else Cell("none", Tone.BAD),
+            _figure(now(shown.rates_of(one["id"]).events_per_s)),
+        ]
+        for one in (shown.ring.leaders() if shown.ring is not None else ())
+    ]
+    return Table(["partition", "leader", "events/s"], rows)
 
 
 def plain(shown: BoardState, time: str) -> list[list[str]]:
@@ -172,7 +216,7 @@ def _text(value: Value) -> str:
 def role(survey: Survey, report: Report) -> Cell:
     """In a word, with its tone."""
     if report.status is None:
-        paused = report.process.state is RunState.PAUSED
+        paused = report.process.state_of(survey.partition) is RunState.PAUSED
         running = report.process.state is RunState.RUNNING
         word = "paused" if paused else "silent" if running else "down"
         return Cell(word, Tone.PAUSED if paused else Tone.BAD)

@@ -95,8 +95,13 @@ def _transfer(survey: Survey, selected: int) -> Control:
     if survey.leader is None:
         return Control(refusal="nobody leads, so there is nothing to transfer")
     if survey.leader.node.id == selected:
-        return Control(("leader", "transfer"))
-    return Control(("leader", "transfer", "--to", str(selected)))
+        return Control(("leader", "transfer", *_only(survey)))
+    return Control(("leader", "transfer", "--to", str(selected), *_only(survey)))
+
+
+def _only(survey: Survey) -> tuple[str, ...]:
+    """The words for the partition that is shown, where there are several."""
+    return () if survey.partition is None else ("--partition", str(survey.partition))
 
 
 def faults(survey: Survey, selected: int) -> dict[str, Control]:
@@ -105,7 +110,7 @@ def faults(survey: Survey, selected: int) -> dict[str, Control]:
     allowed = status is not None and bool(status.get("faults_allowed"))
     return {
         name: Control(
-            ("fault", *(word.format(selected) for word in words), "--lease", LEASE),
+            ("fault", *(word.format(selected) for word in words), "--lease", LEASE, *_only(survey)),
             consent=() if words[0] in _ASKS_NOTHING else ("--yes",),
             tells=("effect", "leader now"),
         )

@@ -21,6 +21,7 @@ KEYS: Final = (
     ("q", "quit"),
 )
 """What changes something shows its command first and asks."""
+NEXT_PARTITION: Final = ("tab", "show the next partition")
 TOLD: Final = (
     ("events/s", "events that the leader has applied, by its own clock"),
     ("p50 p99", "how long the leader took to ack a batch since the last look: from taking it in until a"
@@ -36,9 +37,16 @@ _SHORT: Final = {
 }  # fmt: skip
 
 
-def hints(page: Page, *, broken: bool) -> list[tuple[str, str]]:
+def keys(*, several: bool) -> tuple[tuple[str, str], ...]:
+    """All of them; `several`: partitions, with a key to the next one."""
+    return (NEXT_PARTITION, *KEYS) if several else KEYS
+
+
+def hints(page: Page, *, broken: bool, several: bool = False) -> list[tuple[str, str]]:
     """Keys with a word each, as they fit in a line of 80 columns; `broken`: there is something to heal."""
     if page is Page.BOARD:
-        return [(key, word) for key, word in _SHORT.items() if key != ("t" if broken else "h")]
+        short = {"tab": "next", **_SHORT} if several else _SHORT
+        left_out = {"t" if broken else "h", *(["l", "e"] if several else [])}
+        return [(key, word) for key, word in short.items() if key not in left_out]
     others = {key: word for key, word in _SHORT.items() if key in ("enter", "l", "w", "e", "?", "q")}
     return [("esc", "back"), ("up down", "node" if page is Page.NODE else "scroll"), *others.items()]

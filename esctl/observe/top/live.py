@@ -39,7 +39,11 @@ Task = Callable[[BoardState], Awaitable[None]]
 class Live:
     """The screen, its state, and the keys."""
 
-    def __init__(self, cluster: Cluster, screen: Screen, every_s: float, *, unicode: bool) -> None:
+    def __init__(
+        self, cluster: Cluster, screen: Screen, every_s: float, partition: int | None, *, unicode: bool
+    ) -> None:
+        self._partition = partition
+        """The one of several that is shown first."""
         self._cluster, self._screen, self._every_s, self._unicode = cluster, screen, every_s, unicode
         self._choices: Mapping[str, Control] = {}
         """What the keys stand for while one is waited for."""
@@ -51,7 +55,7 @@ class Live:
 
     async def run(self) -> signal.Signals | None:
         """Until q, or until a signal that ends the process: that one."""
-        self._shown = await polling.begin(self._cluster)
+        self._shown = await polling.begin(self._cluster, self._partition)
         self._shown.unicode, self._shown.message = self._unicode, HINT
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look)
@@ -102,6 +106,8 @@ class Live:
             self._open(PAGES[key] if PAGES[key] is not shown.page else Page.BOARD, nursery)
         elif key == "escape":
             self._open(Page.BOARD, nursery)
+        elif key == "tab" and shown.several:
+            self._turn(nursery)
         elif key in MOVES:
             self._move(MOVES[key], nursery)
         elif key.isdecimal() and int(key) in [node.id for node in self._cluster.nodes]:
@@ -118,6 +124,12 @@ class Live:
             self._select(numbers[max(0, min(len(numbers) - 1, place))], nursery)
         else:
             shown.scroll = max(0, shown.scroll + (-by if shown.page in (Page.LOG, Page.EVENTS) else by))
+
+    def _turn(self, nursery: trio.Nursery) -> None:
+        """Show the next partition."""
+        shown = self._shown
+        polling.turn_to(shown, ((shown.survey.partition or 0) + 1) % self._cluster.partitions)
+        self._open(shown.page, nursery)
 
     def _select(self, number: int, nursery: trio.Nursery) -> None:
         self._shown.selected = number
@@ -197,13 +209,16 @@ class Live:
         path = backend_named(self._cluster.backend).log_path(self._cluster, shown.selected)
         end = nodelog.size(path)
         shown.log.clear()
+        about = (None, shown.survey.partition)
         for line in nodelog.backwards(path, shown.selected, end):
+            if line.partition not in about:
+                continue
             shown.log.appendleft(line)
             if len(shown.log) == LINES_KEPT:
                 break
         follower = nodelog.Follower(path, shown.selected, end)
         while True:
-            new = follower.new_lines()
+            new = [line for line in follower.new_lines() if line.partition in about]
             shown.log.extend(new)
             shown.scroll += len(new) if shown.scroll else 0  # who reads further up stays there
             self._draw()
@@ -215,7 +230,12 @@ class Live:
         while True:
             address = shown.report.node.client
             try:
-                link = connect_node(address, cluster=self._cluster.identity, timeout_s=READ_TIMEOUT_S)
+                link = connect_node(
+                    address,
+                    cluster=self._cluster.identity,
+                    partition=shown.survey.partition,
+                    timeout_s=READ_TIMEOUT_S,
+                )
                 async with link as node:
                     status = await node.status()
                     end = int(status["next_offset"])
@@ -233,6 +253,7 @@ class Live:
         shown.why = None
         while True:
             self._draw()
-            shown.why = list(presentation.views(ranking.diagnose(await collect.gather(self._cluster))))
+            found = ranking.diagnose_all(await collect.gather_all(self._cluster))
+            shown.why = list(presentation.views(found))
             self._draw()
             await trio.sleep(WHY_S)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from esctl.observe.logfilter import TONES
 from esctl.observe.top import board, curves
 from esctl.observe.top.board import broken
-from esctl.observe.top.keys import KEYS, TOLD
+from esctl.observe.top.keys import TOLD, keys
 from esctl.observe.top.rates import now
 from esctl.observe.top.state import BoardState, Page
 from esctl.ui.answer import Beside, Cell, Fields, Line, Table, Tone, Value, View
@@ -37,15 +37,15 @@ def body(shown: BoardState, width: int, height: int) -> list[View]:
 
 def _title(shown: BoardState) -> list[Line]:
     number, cluster = shown.selected, shown.survey.cluster.name
-    more = ""
+    more, part = "", f", partition {shown.survey.partition}" if shown.several else ""
     match shown.page:
         case Page.NODE:
-            text = f"node {number} of {cluster}"
+            text = f"node {number} of {cluster}{part}"
         case Page.LOG:
-            text = f"log of node {number}"
+            text = f"log of node {number}{part}"
             more = f"  {shown.scroll} lines from its end" if shown.scroll else "  as it is written"
         case Page.EVENTS:
-            text, more = f"events as node {number} has them", f"  {shown.events_of}"
+            text, more = f"events as node {number} has them{part}", f"  {shown.events_of}"
         case Page.WHY:
             text = f"what is wrong with {cluster}"
             more = "  looked at every few seconds"
@@ -63,7 +63,7 @@ def _lines(shown: BoardState, width: int) -> Iterator[Line]:
         case Page.WHY:
             yield from _why(shown, width)
         case _:
-            yield from _help(width)
+            yield from _help(shown, width)
 
 
 def _log_line(shown: BoardState, place: int) -> Line:
@@ -89,13 +89,14 @@ def _why(shown: BoardState, width: int) -> Iterator[Line]:
             yield from (Line(part, view.tone) for part in broken(view.text, width) or [""])
 
 
-def _help(width: int) -> Iterator[Line]:
-    for pairs in (KEYS, TOLD):
+def _help(shown: BoardState, width: int) -> Iterator[Line]:
+    listed = keys(several=shown.several)
+    for pairs in (listed, TOLD):
         for name, words in pairs:
             first, *rest = broken(words, width - INDENT)
             yield Line(f"{name:<{INDENT}}", Tone.ACCENT, [(first, Tone.NORMAL)])
             yield from (Line(" " * INDENT + part) for part in rest)
-        if pairs is KEYS:
+        if pairs is listed:
             yield Line("what changes something shows the command that it runs, and asks", Tone.DIM)
             yield Line("")
 

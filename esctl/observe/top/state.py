@@ -8,6 +8,7 @@ from typing import Final
 
 from esctl.clusters.nodelog import LogLine
 from esctl.observe.top.rates import Rates
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import View
 from esnode.client import StoredEvent
@@ -57,6 +58,22 @@ class BoardState:
     """The newest ones that the selected node has applied."""
     events_of: str = ""
     """Why there are none, or which of those that went by they are."""
+
+    ring: RingSurvey | None = None
+    """The last look at all partitions, where there are several; `survey` is the one of them that is shown."""
+    others: dict[int | None, Rates] = field(default_factory=dict)
+    """The rates of the partitions that are not shown."""
+
+    @property
+    def several(self) -> bool:
+        """Has the cluster several partitions?"""
+        return self.survey.partition is not None
+
+    def rates_of(self, partition: int | None) -> Rates:
+        """Those of one partition."""
+        return (
+            self.rates if partition == self.survey.partition else self.others.setdefault(partition, Rates())
+        )
 
     @property
     def report(self) -> Report:

@@ -1,6 +1,6 @@
 """What `esctl backup` answers under `-o json`: the types of its data. Imported by nothing at run time."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from esctl.ui.values import Address, ClusterName, Count, FilePath, NodeId, Seconds, Verdict
 
@@ -28,6 +28,62 @@ class BackupData(TypedDict):
     content_hash: str
     sha256: str
     chunks: Count
+
+
+class BackupPart(TypedDict):
+    """One partition of a backup."""
+
+    id: Count
+    events: Count
+    from_node: NodeId
+    first_offset: Count
+    next_offset: Count
+    content_hash: str
+    sha256: str
+
+
+class RingBackupData(TypedDict):
+    """A directory, and the logs of all partitions that are in it."""
+
+    file: FilePath
+    size_bytes: Count
+    cluster: ClusterName
+    identity: str
+    source_epoch: int
+    created: str
+    events: Count
+    partitions: list[BackupPart]
+
+
+class CheckedRingBackupAnswer(RingBackupData):
+    """A backup of several partitions that is whole."""
+
+    verdict: Literal["passed", "inconclusive"]
+
+
+class PlannedRingRestoreAnswer(RingBackupData):
+    """The cluster with several partitions that would be made of a backup."""
+
+    name: ClusterName
+    dry_run: Literal[True]
+    epoch: int
+
+
+class RingRestoreAnswer(RingBackupData):
+    """The cluster with several partitions that was made of a backup; `identity` is its own."""
+
+    name: ClusterName
+    epoch: int
+    leaders: Annotated[list[NodeId], "Of each partition"]
+    addresses: list[Address]
+    data_dir: FilePath
+
+
+class WholeRingBackupRow(RingBackupData):
+    """A backup of several partitions that can be read."""
+
+    whole: Literal[True]
+    why: None
 
 
 class PlannedBackupAnswer(TypedDict):
@@ -107,7 +163,7 @@ class DamagedBackupRow(TypedDict):
 class BackupsAnswer(TypedDict):
     """The backups in a directory."""
 
-    backups: list[WholeBackupRow | DamagedBackupRow]
+    backups: list[WholeBackupRow | WholeRingBackupRow | DamagedBackupRow]
 
 
 class PruneAnswer(TypedDict):

@@ -12,6 +12,7 @@ from typing import Final
 
 from esctl.clusters import state
 from esctl.errors import InputUnreadable
+from esctl.upkeep.backups import ringbackup
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 from esnode.errors import DamagedBackup, NewerFormat
@@ -27,7 +28,10 @@ class BackupFile:
     path: Path
     size_bytes: int
     manifest: Manifest | None
+    """Of a backup of several partitions, that of partition 0."""
     why: str = ""
+    partitions: Sequence[Manifest] = ()
+    """Of each of several partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ def listed(directory: Path) -> list[BackupFile]:
         if directory == default_directory():
             return []
         raise InputUnreadable(f"{directory} is no directory")
-    return [_look(path) for path in sorted(directory.glob(f"*{SUFFIX}")) if path.is_file()]
+    found = sorted(directory.glob(f"*{SUFFIX}"))
+    return [_look(path) for path in found if path.is_file() or path.is_dir()]
 
 
 def too_many(listed: Sequence[BackupFile], keep: int) -> list[BackupFile]:
@@ -82,12 +87,18 @@ def note(cluster: state.Cluster, path: Path) -> None:
     state.write_atomically(cluster.directory / _NOTE, json.dumps(document, indent=2) + "\n")
 
 
-def last_of(cluster: state.Cluster) -> NotedBackup | None:
-    """The last backup of the cluster as it is now; None when there is none, or its file is none any more."""
+def last_of(cluster: state.Cluster, partition: int | None = None) -> NotedBackup | None:
+    """The last backup of the cluster as it is now; None when there is none, or its file is none any more.
+
+    With several partitions, how far it has one of them.
+    """
     try:
         path = Path(json.loads((cluster.directory / _NOTE).read_text(encoding="utf-8"))["path"])
-        manifest = BackupReader.open(path).manifest
-    except (OSError, ValueError, KeyError, TypeError, DamagedBackup, NewerFormat):
+        if partition is None:
+            manifest = BackupReader.open(path).manifest
+        else:
+            manifest = ringbackup.open_backup(path).manifests[partition]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, DamagedBackup, NewerFormat):
         return None
     origin = manifest.origin
     if origin.cluster != cluster.identity:
@@ -98,6 +109,9 @@ def last_of(cluster: state.Cluster) -> NotedBackup | None:
 def _look(path: Path) -> BackupFile:
     size_bytes = 0
     try:
+        if path.is_dir():
+            ring = ringbackup.open_backup(path)
+            return BackupFile(path, ring.size_bytes, ring.manifests[0], partitions=ring.manifests)
         size_bytes = path.stat().st_size
         return BackupFile(path, size_bytes, BackupReader.open(path).manifest)
     except (DamagedBackup, NewerFormat) as error:

@@ -49,17 +49,22 @@ class BackupProgress(Protocol):
 
 
 async def take(
-    cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], BackupProgress]
+    cluster: Cluster,
+    into: Path,
+    number: int | None,
+    begin: Callable[[int], BackupProgress],
+    partition: int | None = None,
 ) -> Manifest:
     """Write the backup `into`, from the node `number` or the one that can best be asked.
 
+    With several partitions, that of one of them.
     `begin` is called with the number of events of each try. Raises `FileTaken`, `MachineRefused`,
     `BackupOvertaken`, `NoQuorum`, `Unreachable`, `OperationTimeout`, `DamagedRecord`, `DamagedBackup`.
     """
     last: EventStreamError | None = None
     for _ in range(TRIES):
         try:
-            return await _try(cluster, into, number, begin)
+            return await _try(cluster, into, number, begin, partition)
         except OffsetOutOfRange as error:
             last = error
         except FileExistsError as error:
@@ -72,16 +77,20 @@ async def take(
 
 
 async def _try(
-    cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], BackupProgress]
+    cluster: Cluster,
+    into: Path,
+    number: int | None,
+    begin: Callable[[int], BackupProgress],
+    partition: int | None,
 ) -> Manifest:
-    end = await confirmed_end(cluster)
-    async with connect_node(cluster.node(end.leader).client, cluster=cluster.identity) as link:
+    end = await confirmed_end(cluster, partition=partition)
+    async with _link(cluster, cluster.node(end.leader), partition) as link:
         target = (await link.read_entries(limits.MAX_INDEX, linearizable=True)).applied_index
-    survey = await surveys.ask(cluster)
+    survey = await surveys.ask(cluster, partition=partition)
     nodes = [cluster.node(number)] if number is not None else _sources(survey, end.leader)
     watcher = begin(end.next_offset - end.first_offset)
     with BackupWriter(into) as writer:
-        status = await _from_any(cluster, nodes, writer, target, watcher)
+        status = await _from_any(cluster, nodes, writer, target, watcher, partition)
         origin = origin_of(cluster, status, writer.next_offset)
         return await trio.to_thread.run_sync(partial(writer.finish, origin))
 
@@ -114,14 +123,23 @@ def _sources(survey: Survey, leader: int) -> list[Node]:
     return [report.node for report in fit]
 
 
+def _link(cluster: Cluster, node: Node, partition: int | None) -> NodeLink:
+    return connect_node(node.client, cluster=cluster.identity, partition=partition)
+
+
 async def _from_any(
-    cluster: Cluster, nodes: Sequence[Node], writer: BackupWriter, target: int, watcher: BackupProgress
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    writer: BackupWriter,
+    target: int,
+    watcher: BackupProgress,
+    partition: int | None,
 ) -> dict[str, Any]:
     """Read from one node after the other until the entry at `target` is there; the status of the last."""
     error: EventStreamError = Unreachable(f"no node of {cluster.name} can be asked")
     for node in nodes:
         try:
-            async with connect_node(node.client, cluster=cluster.identity) as link:
+            async with _link(cluster, node, partition) as link:
                 await _from_one(link, writer, target, watcher)
                 return await link.status()
         except _GONE as gone:

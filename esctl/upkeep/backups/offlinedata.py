@@ -6,7 +6,7 @@ that is gone, or not there yet, cannot be asked. Translates what the file system
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -117,11 +117,25 @@ def rebuild(
 
     Raises `DirectoryTaken`, `DamagedBackup`, `MachineRefused`, `StorageFailed`.
     """
+    rebuild_all(backend, cluster, options, [reader], advance)
+
+
+def rebuild_all(
+    backend: Backend,
+    cluster: Cluster,
+    options: NodeOptions,
+    readers: Sequence[BackupReader],
+    advance: Advance,
+) -> None:
+    """The same from a backup of each partition, by number; of the only one, into the node's directory."""
     backend.create(cluster, options)
     made = False
     try:
         for node in cluster.nodes:
-            directory.lay_down(reader, node_config.load(node.config), advance)
+            config = node_config.load(node.config)
+            for partition, reader in enumerate(readers):
+                place = config if len(readers) == 1 else config.of_partition(partition)
+                directory.lay_down(reader, place, advance)
         made = True
     except OSError as error:
         raise MachineRefused(f"{cluster.data_dir} cannot be written: {error.strerror or error}") from error

@@ -172,3 +172,32 @@ def test_a_part_that_had_no_occasion_to_hit_does_not_spoil_the_whole() -> None:
     idle = Effect(2, UNKNOWN, "nothing was sent", idle=True)
     assert effect.of_all([Effect(1, APPLIED, ""), idle]) is APPLIED
     assert effect.of_all([idle, idle]) is UNKNOWN
+
+
+def test_a_replica_that_was_killed_shows_by_the_process_that_answers() -> None:
+    def of(status: dict[str, Any] | None) -> Effect:
+        (found,) = effect.of_replicas([2], {2: EffectLook(2, RunState.RUNNING, status)}, {2: 70})
+        return found
+
+    assert (of({"pid": 71}).verdict, of({"pid": 71}).open) == (APPLIED, False)
+    assert "started another one (pid 71)" in of({"pid": 71}).evidence
+    assert (of(None).verdict, of(None).open) == (APPLIED, True)
+    assert (of({"pid": 70}).verdict, of({"pid": 70}).open) == (NO_EFFECT, True)
+
+
+def test_a_disk_that_ended_a_replica_has_hit_though_its_successor_has_no_such_fault() -> None:
+    order = Order(2, "d", "disk-fail")
+
+    def of(pid: int, pids: dict[int, int] | None) -> Effect:
+        (found,) = effect.of_orders([order], {2: EffectLook(2, RunState.RUNNING, {"pid": pid})}, pids)
+        return found
+
+    assert of(71, {2: 70}).verdict is APPLIED
+    assert of(70, {2: 70}).verdict is NO_EFFECT
+    assert of(71, None).verdict is NO_EFFECT
+
+
+def test_what_a_node_shows_says_its_partition_only_where_there_are_several() -> None:
+    found = Effect(2, APPLIED, "paused", 1)
+    assert "partition" not in found.as_data()
+    assert found.as_data(0)["partition"] == 0

@@ -63,21 +63,21 @@ async def test_healing_ends_what_belongs_to_the_id_and_nothing_else(tmp_path: Pa
 async def test_nodes_are_looked_at_until_the_effect_is_decided(tmp_path: Path) -> None:
     looked: list[int] = []
 
-    def judge(looks: object, elapsed_ms: int) -> list[Effect]:
+    def judge(_partition: int | None, _looks: object, elapsed_ms: int) -> list[Effect]:
         looked.append(elapsed_ms)
         return [Effect(1, EffectVerdict.APPLIED, "", open=len(looked) < 3)]
 
     async with serving(three(), tmp_path) as cluster:
-        effects, survey = await field.watch(cluster, judge, 60_000, for_leader=True)
+        (effects,), ring = await field.watch(cluster, judge, 60_000, for_leader=True)
     assert len(looked) == 3
     assert looked == sorted(looked)
     assert effects[0].verdict is EffectVerdict.APPLIED
-    assert survey.reports[0].process.state is RunState.DOWN  # nothing tells the backend of these nodes
+    assert ring.worst.reports[0].process.state is RunState.DOWN  # nothing tells the backend of these nodes
 
 
 async def test_what_stays_undecided_is_given_up_before_the_lease_ends(tmp_path: Path) -> None:
     async with serving(three(), tmp_path) as cluster:
-        effects, _ = await field.watch(
+        (effects,), _ = await field.watch(
             cluster, lambda *_: [Effect(1, EffectVerdict.UNKNOWN, "", open=True)], 300, for_leader=False
         )
     assert effects[0].verdict is EffectVerdict.UNKNOWN

@@ -8,7 +8,9 @@ import pytest
 import trio
 
 from esctl.clusters.backends import nodeprocess, pidfile
-from esctl.errors import NodeNotReady
+from esctl.clusters.backends.interface import RunState
+from esctl.errors import NodeNotReady, NodeNotRunning
+from esctl.faults import leases
 from esnode.config import load
 from tests.esctl.conftest import FakeNodes
 
@@ -145,3 +147,44 @@ async def test_partitions_that_outlive_their_supervisor_are_told_and_stopped(
     assert told.value.next_step == "esctl node stop 1 --cluster fake"
     await several.backend.stop(several.cluster, [1], PATIENCE_S)
     assert states(partitions) == []
+
+
+async def test_a_replica_is_paused_and_killed_alone(several: FakeNodes) -> None:
+    await start(several)
+    backend, cluster = several.backend, several.cluster
+    holder = nodeprocess.holder_of(cluster.node(2), PARTITIONS)
+    assert holder is not None
+    replicas = {each.partition: each.pid for each in holder.partitions}
+    assert backend.pause(cluster, 2, 1) == replicas[1]
+    await wait_states([replicas[1]], "T")
+    assert "T" not in states([holder.pid, replicas[0]])
+    (shown,) = [one for one in backend.nodes(cluster) if one.node.id == 2]
+    assert (shown.state, shown.paused_partitions) == (RunState.RUNNING, {1})
+    assert (shown.state_of(0), shown.state_of(1)) == (RunState.RUNNING, RunState.PAUSED)
+    assert backend.resume(cluster, 2, 1) == replicas[1]
+    await wait_states([replicas[1]], "RS")
+    assert await backend.kill_replica(cluster, 2, 0) == replicas[0]
+    assert states([replicas[0]]) == []
+    assert len(states([holder.pid, replicas[1]])) == 2
+    with pytest.raises(NodeNotRunning, match="the process of partition 0 of node 2 does not run"):
+        backend.pause(cluster, 2, 0)
+
+
+@pytest.mark.slow
+async def test_a_replica_that_is_paused_for_a_while_goes_on_when_it_is_healed(several: FakeNodes) -> None:
+    await start(several)
+
+    def strike() -> leases.StoppedNode:
+        (begun,) = leases.begin_all(several.cluster, {2: "pause-1"}, "pause", 60_000, partition=1)
+        return leases.strike(several.cluster, begun)
+
+    stopped = await trio.to_thread.run_sync(strike)
+    holder = nodeprocess.holder_of(several.cluster.node(2), PARTITIONS)
+    assert holder is not None
+    replica = holder.replica(1)
+    assert replica is not None
+    await wait_states([replica.pid], "T")
+    assert (stopped.partition, stopped.as_data()["partition"]) == (1, 1)
+    assert leases.heal(several.cluster, only=0) == ([], None)
+    assert leases.heal(several.cluster, only=1) == ([stopped], None)
+    await wait_states([replica.pid], "RS")

@@ -7,17 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import datadir
 from esctl.clusters.backends.interface import RunState
 from esctl.commands import leader
+from esctl.commands import why
+from esctl.commands.fault import injection
 from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
-from esctl.query import checkup
+from esctl.observe.diagnosis import ranking
+from esctl.observe.diagnosis.ranking import RingDiagnosis
+from esctl.observe.diagnosis.situation import Situation
+from esctl.observe.top import board, controls, keys, polling
+from esctl.observe.top.rates import Rates
+from esctl.observe.top.state import BoardState, Page
+from esctl.query import checkup, ringsurvey
 from esctl.query.checkup import Checkup
-from esctl.query.survey import Report
+from esctl.query.ringsurvey import RingSurvey
+from esctl.query.survey import Report, Survey
 from esctl.ui import circle
 from esctl.ui.answer import Cell, Table, Value
+from esctl.ui.terminal import Output, Terminal
 from esnode.ring import TOKENS, Ring
 from tests.esctl.commands.test_commands import Run
 from tests.esctl.conftest import FakeNodes
@@ -195,10 +206,9 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "verify", "why", "top", "timeline", "status metrics", "snapshot ls", "snapshot create",
-    "bundle --save x.tar.gz", "event 0", "event dedup --source s --id i", "event trace 0",
-    "export --save x.db", "fault ls", "fault heal --all", "fault pause 1", "fault kill 1",
-    "fault partition isolate 1", "fault storm --yes", "compact --before 1", "backup create",
+    "status metrics", "snapshot ls", "snapshot create",
+    "bundle --save x.tar.gz",
+    "export --save x.db", "fault storm --yes", "backup drill",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
     "produce x.ndjson", "consume", "bench produce", "playbook plan rolling-restart",
 )  # fmt: skip
@@ -300,3 +310,159 @@ def test_status_warns_of_a_leader_in_another_ones_place() -> None:
     placement = {"preferred": 2, "to": 2, "why": "asked", "wait_ms": 60_000}
     (warning,) = ringtable.warnings(ring(look(), look(node(1, placement=placement))))
     assert warning.startswith("partition 1: node 1 leads in place of node 2 because an operator asked for it")
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+def test_a_survey_of_one_partition_is_an_aim_and_one_of_all_has_none() -> None:
+    whole = ring(look(), led_by(2))
+    assert (whole.only, whole.leader) == (None, None)
+    assert ring(look(), look()).leader == 1
+    assert replace(whole, partitions=[whole.partitions[1]]).only == 1
+    assert RingSurvey(CLUSTER, [look()]).only is None
+
+
+def test_a_strike_says_which_partition_it_is_aimed_at_and_what_each_shows() -> None:
+    whole = ring(look(), led_by(2))
+    shown = [[Effect(3, EffectVerdict.APPLIED, "1 message delayed", 1)]] * 2
+    data = injection.head_of(whole, "net-1", 1000)
+    answer = injection.answer_of(data, "delay", shown, whole, "wait")
+    assert [(one["id"], one["partition"]) for one in answer.data["nodes"]] == [(3, 0), (3, 1)]
+    assert (answer.data["leader_after"], answer.data["term_after"]) == (None, None)
+    assert [row[0] for row in rows_of(answer.views, 0)] == ["0", "1"]
+    aimed = replace(whole, partitions=[whole.partitions[1]])
+    only = injection.answer_of(injection.head_of(aimed, "net-1", 1000), "delay", shown[:1], aimed, "wait")
+    assert (only.data["partition"], only.data["leader_after"]) == (1, 2)
+    assert "partition" not in only.data["nodes"][0]
+
+
+def test_a_strike_at_a_cluster_of_one_partition_says_nothing_of_partitions() -> None:
+    one = RingSurvey(CLUSTER, [look()])
+    shown = [[Effect(3, EffectVerdict.APPLIED, "1 message delayed", 1)]]
+    answer = injection.answer_of(injection.head_of(one, "net-1", 1000), "delay", shown, one, "wait")
+    assert "partition" not in str(answer)
+    assert (answer.data["leader_after"], answer.data["term_after"]) == (1, look().term)
+
+
+# --- why ---------------------------------------------------------------------------------------
+
+
+def diagnosed(*surveys: Survey) -> RingDiagnosis:
+    found = ranking.diagnose_all([Situation([survey]) for survey in ring(*surveys).partitions])
+    assert isinstance(found, RingDiagnosis)
+    return found
+
+
+def test_why_says_once_what_is_true_of_all_partitions_and_of_which_the_rest_is() -> None:
+    found = diagnosed(look(), ONE_GONE, led_by(2, gone(3)))
+    assert [finding.what for finding in found.findings] == [
+        "partitions 1, 2: node 3 is down: it has never run"
+    ]
+    answer = why.answer_of(found)
+    assert answer.exit_code is Exit.UNHEALTHY
+    assert answer.data["findings"][0]["partitions"] == [1, 2]
+    assert (answer.data["leader"], answer.data["well"]) == (None, False)
+    everywhere = diagnosed(ONE_GONE, ONE_GONE)
+    assert [finding.what for finding in everywhere.findings] == ["node 3 is down: it has never run"]
+
+
+def test_why_names_the_process_of_one_partition_and_not_the_node_that_runs() -> None:
+    silent = gone(2, RunState.RUNNING, "the process of partition 1 does not run: ES3103: no disk")
+    paused = replace(silent, process=replace(silent.process, paused_partitions=frozenset({1})))
+    for report, what in ((silent, "does not answer"), (paused, "is paused")):
+        (finding,) = diagnosed(look(), look(report)).findings
+        assert finding.what == f"partition 1: the process of partition 1 of node 2 {what}"
+
+
+def test_what_why_proposes_for_one_partition_names_it() -> None:
+    seen = Situation([ring(look(), look()).partitions[1]])
+    assert seen.command("dedup") == "esctl dedup --partition 1 --cluster drill"
+    assert seen.command("verify") == "esctl verify --cluster drill"
+    assert Situation([look()]).command("dedup") == "esctl dedup --cluster drill"
+
+
+def test_a_diagnosis_of_one_partition_is_what_it_was() -> None:
+    found = ranking.diagnose_all([Situation([ONE_GONE])])
+    assert isinstance(found, ranking.Diagnosis)
+    assert "partition" not in str(why.answer_of(found))
+
+
+# --- top and event -----------------------------------------------------------------------------
+
+
+def test_top_shows_one_partition_and_a_line_of_all(four: FakeNodes) -> None:
+    whole = ring(look(), led_by(2), look())
+    shown = BoardState(whole.partitions[0], Rates(), selected=1)
+    for second in (0.0, 1.0):
+        for survey in whole.partitions:
+            later = [
+                replace(one, status={**(one.status or {}), "uptime_s": second, "next_offset": second * 100})
+                for one in survey.reports
+            ]
+            shown.rates_of(survey.partition).add(replace(survey, reports=later), None, second)
+    shown.ring = whole
+    width, height = 80, 24
+    lines = Terminal(Output.TABLE, color=False).rendered(board.body(shown, width, height), width)
+    assert (
+        lines[0].rstrip()
+        == ("drill: 300 events/s in all; node 1 leads partitions 0, 2; node 2 leads partition 1")[: width - 1]
+        + "…"
+    )
+    assert lines[1].startswith("partition 0: node 1 leads")
+    assert len(lines) + len(board.foot(shown, width)) <= height
+    record = board.record(shown)
+    assert record["partition"] == 0
+    assert [(one["id"], one["leader"], one["events_per_s"]) for one in record["partitions"]] == [
+        (0, 1, 100.0), (1, 2, 100.0), (2, 1, 100.0),
+    ]  # fmt: skip
+    polling.turn_to(shown, 1)
+    assert (shown.survey.partition, shown.rates.events_per_s[-1]) == (1, 100.0)
+    assert shown.rates_of(0).events_per_s[-1] == 100.0
+    transfer = controls.control("t", shown.survey, 1)
+    assert transfer is not None
+    assert transfer.text == "esctl leader transfer --to 1 --partition 1"
+
+
+def test_top_of_one_partition_has_the_words_that_it_had() -> None:
+    shown = BoardState(look(), Rates(), selected=1)
+    assert "partition" not in str(board.record(shown))
+    assert "tab" not in dict(keys.keys(several=False))
+    assert "tab" in dict(keys.keys(several=True))
+    assert ("tab", "next") not in keys.hints(Page.BOARD, broken=False)
+
+
+def test_the_source_of_a_probe_is_one_that_its_partition_owns(four: FakeNodes) -> None:
+    cluster = four.cluster
+    home = ringsurvey.owner_of(cluster, "esctl/trace")
+    assert ringsurvey.source_of(cluster, home, "esctl/trace") == "esctl/trace"
+    for partition in range(4):
+        source = ringsurvey.source_of(cluster, partition, "esctl/trace")
+        assert ringsurvey.owner_of(cluster, source) == partition
+    assert ringsurvey.owner_of(replace(cluster, partitions=1), "esctl/trace") is None
+
+
+@pytest.mark.parametrize("line", ["event 0", "event trace 0", "event trace --live"])
+def test_an_offset_is_one_of_a_partition(four: FakeNodes, line: str) -> None:
+    (error,) = Run(*line.split(), "-o", "json").document["errors"]
+    assert (error["code"], error["next"].startswith("esctl event")) == ("ES4009", True)
+
+
+# --- playbooks ---------------------------------------------------------------------------------
+
+PLAYBOOKS = sorted(path.stem for path in (Path(__file__).parents[3] / "playbooks").glob("*.toml"))
+INPUTS = {
+    "announce": ("-i", "text=hello"),
+    "lost-quorum": ("-i", "survivor=1"),
+    "replace-a-node": ("-i", "node=2"),
+}
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_every_playbook_refuses_a_cluster_that_it_does_not_know(
+    four: FakeNodes, name: str, verb: str
+) -> None:
+    run = Run("playbook", verb, name, *INPUTS.get(name, ()), "--cluster", "four", "-o", "json")
+    (error,) = run.document["errors"]
+    assert error["code"] == "ES4017", error

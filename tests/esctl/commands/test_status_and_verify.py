@@ -10,6 +10,7 @@ from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.commands import leader, verify
 from esctl.commands.status import health, table
+from esctl.commands.verify.proof import Expected, Part, Proof, answer_of
 from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
 from esctl.query.checkup import Checkup, Stage
@@ -252,7 +253,7 @@ def proof(
     expected: int = 0,
     files: tuple[str, ...] = (),
     window: DedupWindow | None = None,
-) -> verify.Proof:
+) -> Proof:
     history = History([1, 2, 3])
     if window is not None:
         history.allow(window)
@@ -264,14 +265,15 @@ def proof(
         for one in records:
             history.add(node, one)
     up = reading or ReadOutcome(target=8, up=set(logs))
-    return verify.Proof(cluster(), verify.Expected(list(files)), up, history.verdict(strict=True), 0.5)
+    part = Part(up, history.verdict(strict=True))
+    return Proof(cluster(), Expected(list(files)), [part], 0.5)
 
 
 TEN_MINUTES = DedupWindow(ttl_ms=600_000, max_keys=2_000_000, shrinks=True)
 
 
 def test_a_proof_that_holds_ends_with_zero() -> None:
-    answer = verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, expected=8, files=("in",)))
+    answer = answer_of(proof({n: log(8) for n in (1, 2, 3)}, expected=8, files=("in",)))
     assert answer.exit_code is Exit.OK
     assert not answer.errors
     data = answer.data
@@ -289,7 +291,7 @@ def test_a_proof_that_holds_ends_with_zero() -> None:
 
 
 def test_an_empty_log_proves_nothing_unless_events_should_be_there() -> None:
-    empty = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, reading=ReadOutcome(target=0, up={1, 2, 3})))
+    empty = answer_of(proof({n: [] for n in (1, 2, 3)}, reading=ReadOutcome(target=0, up={1, 2, 3})))
     assert (empty.exit_code, empty.data["verdict"]) == (Exit.INCONCLUSIVE, "inconclusive")
     assert empty.data["doubts"] == ["the log holds no event, so there is nothing to compare"]
     assert empty.errors[0].next == (
@@ -297,12 +299,12 @@ def test_an_empty_log_proves_nothing_unless_events_should_be_there() -> None:
     )
     one_empty = proof({1: [], 2: log(8), 3: log(8)}, reading=ReadOutcome(target=8, up={1, 2, 3}))
     assert not any("holds no event" in doubt for doubt in one_empty.doubts)
-    wanted = verify.answer_of(proof({n: [] for n in (1, 2, 3)}, expected=1, files=("sent.ndjson",)))
+    wanted = answer_of(proof({n: [] for n in (1, 2, 3)}, expected=1, files=("sent.ndjson",)))
     assert wanted.exit_code is Exit.VERDICT_FAILED
 
 
 def test_a_lost_event_fails_the_verdict_and_names_its_line() -> None:
-    answer = verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, expected=9, files=("sent.ndjson",)))
+    answer = answer_of(proof({n: log(8) for n in (1, 2, 3)}, expected=9, files=("sent.ndjson",)))
     assert answer.exit_code is Exit.VERDICT_FAILED
     assert (answer.data["ok"], answer.data["acked_lost"]) == (False, 1)
     assert answer.data["findings"][0]["text"] == "line 9 of sent.ndjson: it is on no node"
@@ -312,7 +314,7 @@ def test_a_lost_event_fails_the_verdict_and_names_its_line() -> None:
 
 def test_a_duplicate_wants_the_disks_to_be_kept() -> None:
     doubled = [*log(6), record(6, [event(1), event(2)])]
-    answer = verify.answer_of(proof(dict.fromkeys((1, 2, 3), doubled)))
+    answer = answer_of(proof(dict.fromkeys((1, 2, 3), doubled)))
     assert (answer.exit_code, answer.data["duplicates"]) == (Exit.VERDICT_FAILED, 2)
     assert answer.errors[0].code == "ES4302"
     assert "keep the data directories" in answer.errors[0].message
@@ -320,7 +322,7 @@ def test_a_duplicate_wants_the_disks_to_be_kept() -> None:
 
 def test_an_event_stored_again_after_the_window_passes_and_is_listed_when_asked_for() -> None:
     late = record(6, [event(1)], at_ms=35 * 60_000)
-    answer = verify.answer_of(proof({n: [*log(6), late] for n in (1, 2, 3)}, window=TEN_MINUTES))
+    answer = answer_of(proof({n: [*log(6), late] for n in (1, 2, 3)}, window=TEN_MINUTES))
     assert (answer.exit_code, answer.errors) == (Exit.OK, [])
     assert (answer.data["duplicates"], answer.data["stored_again"]) == (0, 1)
     assert answer.data["stored_again_at"] == [{"offset": 6, "earlier_offset": 1, "after_ms": 2_100_000}]
@@ -330,7 +332,7 @@ def test_an_event_stored_again_after_the_window_passes_and_is_listed_when_asked_
 
 def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
     reading = ReadOutcome(target=8, troubles={3: "Connection refused"}, up={1, 2})
-    answer = verify.answer_of(proof({1: log(8), 2: log(8)}, reading=reading))
+    answer = answer_of(proof({1: log(8), 2: log(8)}, reading=reading))
     assert answer.exit_code is Exit.INCONCLUSIVE
     assert answer.errors[0].code == "ES4303"
     assert answer.data["verdict"] == "inconclusive"
@@ -347,7 +349,7 @@ def test_a_node_that_is_down_leaves_the_verdict_open() -> None:
 def test_a_verdict_that_waiting_cannot_change_does_not_say_to_wait() -> None:
     found = proof({1: log(8), 2: log(8), 3: log(8)}, expected=8, files=("flights.gz",))
     found.expected.malformed = 1
-    (error,) = verify.answer_of(found).errors
+    (error,) = answer_of(found).errors
     assert error.cause == "1 line of the input could not be read as an event"
     assert error.next == (
         "fix the lines that are not events; then esctl verify --input flights.gz --cluster drill"
@@ -359,36 +361,33 @@ def test_a_verdict_left_open_names_what_brings_the_missing_nodes_back() -> None:
     found = proof({1: log(8), 2: log(8)}, reading=down, expected=8, files=("my flights.gz",))
     paused = replace(found, mending=("esctl node resume 3",))
     again = "then esctl verify --input 'my flights.gz'"
-    assert verify.answer_of(found).errors[0].next == (
+    assert answer_of(found).errors[0].next == (
         f"esctl status --cluster drill; {again} --wait 30s --cluster drill"
     )
-    assert verify.answer_of(paused).errors[0].next == (
+    assert answer_of(paused).errors[0].next == (
         f"esctl node resume 3 --cluster drill; {again} --cluster drill"
     )
 
 
 def test_only_a_node_that_did_not_answer_is_to_be_started() -> None:
     behind = ReadOutcome(target=8, troubles={2: "3 events behind", 3: "Connection refused"}, up={1, 2})
-    assert verify.mending_of(cluster(), behind) == ["esctl node start 3"]
-    assert verify.mending_of(cluster(), ReadOutcome(target=8, up={1, 2, 3})) == []
+    assert verify.mending_of(cluster(), [behind]) == ["esctl node start 3"]
+    assert verify.mending_of(cluster(), [ReadOutcome(target=8, up={1, 2, 3})]) == []
 
 
 def test_a_failed_verdict_stays_failed_when_a_node_is_down_too() -> None:
     reading = ReadOutcome(target=8, troubles={3: "Connection refused"}, up={1, 2})
-    answer = verify.answer_of(proof({1: log(8), 2: log(8)[:1] + log(8)[2:]}, reading=reading))
+    answer = answer_of(proof({1: log(8), 2: log(8)[:1] + log(8)[2:]}, reading=reading))
     assert answer.exit_code is Exit.VERDICT_FAILED
 
 
 def test_an_end_that_nobody_confirmed_leaves_the_verdict_open() -> None:
     reading = ReadOutcome(target=8, confirmed=False, up={1, 2, 3})
-    assert (
-        verify.answer_of(proof({n: log(8) for n in (1, 2, 3)}, reading=reading)).exit_code
-        is Exit.INCONCLUSIVE
-    )
+    assert answer_of(proof({n: log(8) for n in (1, 2, 3)}, reading=reading)).exit_code is Exit.INCONCLUSIVE
 
 
 def test_no_node_at_all_is_unreachable_and_proves_nothing() -> None:
     reading = ReadOutcome(troubles=dict.fromkeys((1, 2, 3), "Connection refused"))
-    answer = verify.answer_of(proof({}, reading=reading))
+    answer = answer_of(proof({}, reading=reading))
     assert answer.exit_code is Exit.UNREACHABLE
     assert not answer.data["ok"]

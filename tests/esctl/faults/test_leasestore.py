@@ -1,6 +1,8 @@
 """Where leases are kept: what was put comes back, what is damaged is none, and none is kept unwatched."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from esctl.errors import MachineRefused
 from esctl.faults import leases, linkcuts
 from esctl.faults.leases import StoppedNode
 from esctl.faults.linkcuts import LinkCuts
+from tests.esctl.conftest import FakeNodes
 
 STOPPED = [StoppedNode(f"pause-{n}", "pause", n, 1000, 5.0) for n in (1, 2)]
 CUTS = LinkCuts("cut-1", ((1, 2), (2, 1)), 1000, 5.0, lost=1)
@@ -52,3 +55,15 @@ def test_a_lease_that_nobody_watches_is_not_kept(cluster: Cluster, monkeypatch: 
         leases.STORE.begin(cluster, STOPPED)
     assert begun == [STOPPED[:1]], "the lease is there before its watchdog"
     assert leases.STORE.all(cluster) == []
+
+
+def test_the_note_of_a_whole_node_is_what_it_was_before_there_were_partitions(
+    make_fakes: Callable[..., FakeNodes],
+) -> None:
+    cluster = make_fakes().cluster
+    for partition in (None, 3):
+        one = StoppedNode("pause-1", "pause", 1, 1000, 5.0, partition=partition)
+        leases.STORE.put(cluster, one)
+        fields = json.loads((cluster.directory / "faults" / "pause-1.json").read_text(encoding="utf-8"))
+        assert ("partition" in fields) is (partition is not None)
+        assert leases.STORE.get(cluster, "pause-1") == one

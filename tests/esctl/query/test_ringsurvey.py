@@ -8,8 +8,9 @@ import pytest
 from esctl.clusters.backends.interface import RunState
 from esctl.query import leaderplacement
 from esctl.query.ringsurvey import RingSurvey, shared
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
-from esctl.ui.formatting import leaders_named, partitions_named
+from esctl.ui.formatting import leaders_named, partitions_named, shared
 from esnode.ring import Ring
 from tests.esctl.situations import CLUSTER, gone, look, node
 

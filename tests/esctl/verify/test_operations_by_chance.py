@@ -185,7 +185,9 @@ LIES: list[tuple[Lie, Flaw, set[Flaw]]] = [
     (an_ack_leaves_an_event_out, Flaw.MISCOUNTED, set()),
 ]
 """What is done, what must be found then, and what else may be."""
-FLAWS_OF_LOGS = {Flaw.HOLE, Flaw.CHANGED, Flaw.DAMAGED, Flaw.WRONG_KEY, Flaw.HASH, Flaw.SPLIT_HISTORY}
+FLAWS_OF_LOGS = {
+    Flaw.HOLE, Flaw.CHANGED, Flaw.DAMAGED, Flaw.WRONG_KEY, Flaw.MISPLACED, Flaw.HASH, Flaw.SPLIT_HISTORY,
+}  # fmt: skip
 """Those that only the nodes' own records show."""
 
 

@@ -4,6 +4,7 @@ A backup has the log as it is stored and what its cut prefix meant, so that a re
 event again. It is restored into a new cluster only, of a new epoch, and never over data that is there.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
 from esctl.clusters.backends.interface import RunState
+from esctl.commands.backup import severalpartitions
 from esctl.errors import (
     CleanUpIncomplete,
     ClusterExists,
@@ -36,13 +38,19 @@ if TYPE_CHECKING:
         BackupDrillAnswer,
         BackupsAnswer,
         CheckedBackupAnswer,
+        CheckedRingBackupAnswer,
         DamagedBackupRow,
         PlannedBackupAnswer,
         PlannedRestoreAnswer,
+        PlannedRingRestoreAnswer,
         PruneAnswer,
         RestoreAnswer,
+        RingBackupData,
+        RingRestoreAnswer,
         WholeBackupRow,
+        WholeRingBackupRow,
     )
+    from esctl.upkeep.backups.catalog import BackupFile
     from esctl.upkeep.backups.rehearsal import Rehearsed
     from esnode.backup.manifest import Manifest
 
@@ -56,7 +64,7 @@ DirectoryArgument = Annotated[
 ]
 
 
-@command(app, "create")
+@command(app, "create", partitions=True)
 def create(
     run: Invocation,
     into: Annotated[
@@ -75,12 +83,13 @@ def create(
         bool, typer.Option("--offline", help="Read the data directory of --from-node, which must be stopped")
     ] = False,
     dry_run: DryRun = False,
-) -> "Answer[BackupData | PlannedBackupAnswer]":
+) -> "Answer[BackupData | RingBackupData | PlannedBackupAnswer]":
     """Write all events that are acked so far into one file, while the cluster keeps running"""
     from esctl.upkeep.backups import catalog, create  # loaded late: they bring trio and the client
 
     cluster = run.cluster()
     if offline:
+        run.refuse_partitions(cluster, "--offline", "esctl backup create")
         _refuse_running(cluster, from_node)
     elif from_node is not None:
         cluster.node(from_node)
@@ -90,6 +99,8 @@ def create(
         data: PlannedBackupAnswer = {"cluster": cluster.name, "dry_run": True, "file": str(path)}
         return Answer(data, [Line(f"would write the log of {whose} into {path}; the quorum stays as it is")])
     state.make_directory(path.parent)
+    if cluster.partitions > 1:
+        return severalpartitions.create(run, cluster, path, from_node)
     manifest = _taken(run, cluster, path, from_node, offline=offline)
     catalog.note(cluster, path)
     views: list[View] = [Line(f"backed up {quantity(manifest.events, 'event')} into {path}", Tone.GOOD)]
@@ -98,12 +109,14 @@ def create(
     )
 
 
-@command(app, "verify")
-def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer]":
+@command(app, "verify", partitions=True)
+def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer | CheckedRingBackupAnswer]":
     """Check a backup completely: its digests and checksums, the order of its entries, and that the state
     can be rebuilt from it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
 
+    if file.is_dir():
+        return severalpartitions.verify(run, file)
     _must_be_there(file)
     reader = offlinedata.open_backup(file)
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
@@ -118,7 +131,7 @@ def verify(run: Invocation, file: FileArgument) -> "Answer[CheckedBackupAnswer]"
     return Answer(data, [*views, *_views(reader.manifest)], [Trouble.of(nothing)], Exit.INCONCLUSIVE)
 
 
-@command(app, "restore")
+@command(app, "restore", partitions=True)
 def restore(
     run: Invocation,
     file: FileArgument,
@@ -129,22 +142,25 @@ def restore(
     base_port: BasePort = None,
     timeout: StartTimeout = 30.0,
     dry_run: DryRun = False,
-) -> "Answer[PlannedRestoreAnswer | RestoreAnswer]":
+) -> "Answer[PlannedRestoreAnswer | RestoreAnswer | PlannedRingRestoreAnswer | RingRestoreAnswer]":
     """Create a cluster from a backup, with all its events and its deduplication state, and start it"""
     from esctl.upkeep.backups import offlinedata  # loaded late: it brings the storage
     from esctl.upkeep.backups.startup import start_and_elect
 
     state.check_name(name)
-    _must_be_there(file)
     layout.check_count(nodes, f"esctl backup restore {quoted(file)} --name {name} --nodes {nodes + 1}")
+    if file.is_dir():
+        with state.locked("", run.terminal.note):
+            _must_be_new(file, name)
+            return severalpartitions.restore(
+                run, file, name, nodes, data_dir=data_dir, storage=storage, base_port=base_port,
+                timeout_s=timeout, dry_run=dry_run,
+            )  # fmt: skip
+    _must_be_there(file)
     reader = offlinedata.open_backup(file)
     manifest = reader.manifest
     with state.locked("", run.terminal.note):
-        if name in state.names():
-            raise ClusterExists(
-                f"there is a cluster {name} already; a backup is never restored over data",
-                next_step=f"esctl backup restore {quoted(file)} --name ANOTHER",
-            )
+        _must_be_new(file, name)
         cluster = layout.plan(name, nodes, data_dir=data_dir, storage=storage, base_port=base_port)
         options, backend = offlinedata.successor_options(manifest, storage), backend_named(cluster.backend)
         epoch = 1 + len(options.ancestors)
@@ -210,11 +226,17 @@ def ls(run: Invocation, directory: DirectoryArgument = None) -> "Answer[BackupsA
     from esctl.upkeep.backups import catalog  # loaded late: it brings the file format
 
     rows: list[list[Value]] = []
-    data: list[WholeBackupRow | DamagedBackupRow] = []
+    data: list[WholeBackupRow | WholeRingBackupRow | DamagedBackupRow] = []
     for each in catalog.listed(directory or catalog.default_directory()):
         manifest = each.manifest
         size = f"{each.size_bytes / 1e6:,.1f} MB"
-        if manifest is None:
+        if each.partitions:
+            data.append(_ring_row(each))
+            origin = each.partitions[0].origin
+            created = origin.created.replace("T", " ").replace("Z", " UTC")
+            what = f"{len(each.partitions)} partitions"
+            rows.append([each.path.name, origin.name, origin.epoch, created, what, size])
+        elif manifest is None:
             damaged: DamagedBackupRow = {
                 "file": str(each.path), "size_bytes": each.size_bytes, "whole": False, "why": each.why,
             }  # fmt: skip
@@ -267,8 +289,19 @@ def prune(
         run.terminal, f"{len(old)} of {len(listed)} backups would be removed.", yes=yes, typed=run.typed
     )
     for path in old:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return Answer(data, [Line(f"removed {len(old)} backups, kept {len(listed) - len(old)}", Tone.GOOD)])
+
+
+def _ring_row(each: "BackupFile") -> "WholeRingBackupRow":
+    from esctl.upkeep.backups import ringbackup  # loaded late: it brings the storage
+
+    return {
+        **severalpartitions.data_of(ringbackup.open_backup(each.path)), "whole": True, "why": None,
+    }  # fmt: skip
 
 
 def _drill_answer(name: str, done: "Rehearsed") -> "Answer[BackupDrillAnswer]":
@@ -325,6 +358,14 @@ def _refuse_running(cluster: state.Cluster, number: int | None) -> None:
         raise NodeStillRuns(
             f"node {number} of {cluster.name} is {process.state}: its directory is its own",
             next_step=f"esctl backup create --from-node {number} --cluster {cluster.name}",
+        )
+
+
+def _must_be_new(file: Path, name: str) -> None:
+    if name in state.names():
+        raise ClusterExists(
+            f"there is a cluster {name} already; a backup is never restored over data",
+            next_step=f"esctl backup restore {quoted(file)} --name ANOTHER",
         )
 
 
