@@ -204,6 +204,8 @@ class Dispatcher:
         return min(self._retry_at, self._runs.next_at if self.leader is not None else inf)
 
     def _send(self, request: Request) -> None:
+        if not request.parts:
+            return  # the next node that greets is its answer
         link = self.leader
         if link is None and request.anywhere and request.sent_on is None:
             link = self._anyone(request.turn)
@@ -256,6 +258,9 @@ class Dispatcher:
 
     def on_up(self, link: Link) -> None:
         """A node can be reached."""
+        for request in list(self.pending.values()):
+            if request.batch is None and not request.parts:
+                self.settle(request, None, None)
         self.send_unsent()
 
     def on_down(self, link: Link) -> None:

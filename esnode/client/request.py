@@ -17,6 +17,7 @@ class Request:
     """A request and, later, its answer or error.
 
     `parts` are those of its frame. `batch` is what it appends, if it does, and `stamped` that as it is sent.
+    With neither of these it waits for a node that answers, whatever that says.
     `expects` is the type of its answer. `anywhere`: any node may answer, not only the leader.
     `once`: it is not sent again when its connection breaks. `turn` counts the nodes that could not answer.
     """
@@ -124,6 +125,12 @@ class Request:
             )
         assert self.answer is not None
         return self.answer
+
+    async def wait_done(self) -> None:
+        """The same for what has no answer."""
+        await self.done.wait()
+        if self.error is not None:
+            await self.wait()
 
     def settle(self, answer: NodeReply | None, error: EventStreamError | None) -> None:
         """It is answered, refused, or, with neither, given up."""
