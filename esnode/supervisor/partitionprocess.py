@@ -22,20 +22,20 @@ log = logging.getLogger(__name__)
 
 RESTART_MIN_S: Final = 0.1
 RESTART_MAX_S: Final = 10.0
-STEADY_S: Final = 60.0
+STEADY_AFTER_S: Final = 60.0
 """A process that has run for so long is started again at once, as the first time."""
 STOP_S: Final = 10.0
 """A node stops within 2 s. One that is slower is killed after this, which loses nothing."""
 
 
-class Way:
-    """The way of connections to a process, while that is there."""
+class HandoverSocket:
+    """Our end of the socket through which a process gets the connections of one port."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = trio.socket.from_stdlib_socket(end)
         self._turn = trio.Lock()
 
-    async def give(self, stream: TcpStream, first: bytes) -> bool:
+    async def hand_over(self, stream: TcpStream, first: bytes) -> bool:
         """Hand the connection over; False where the process has ended."""
         async with self._turn:
             try:
@@ -45,7 +45,7 @@ class Way:
         return True
 
     def close(self) -> None:
-        """Close this end: the process hears it."""
+        """Close this end: the process notices."""
         self._end.close()
 
 
@@ -54,17 +54,17 @@ class PartitionProcess:
 
     def __init__(self, partition: int, command: Sequence[str], once: Sequence[str] = ()) -> None:
         self.partition = partition
-        self.ways: dict[Side, Way] = {}
+        self.sockets: dict[Side, HandoverSocket] = {}
         """Empty while it does not run."""
         self.unclean = False
         """Whether it had to be killed at the end, or ended with an error then."""
         self._command = command
         self._once = tuple(once)
 
-    async def give(self, side: Side, stream: TcpStream, first: bytes) -> bool:
+    async def hand_over(self, side: Side, stream: TcpStream, first: bytes) -> bool:
         """Hand over a connection, of which `first` was read; False where the process is not there."""
-        way = self.ways.get(side)
-        return way is not None and await way.give(stream, first)
+        handover = self.sockets.get(side)
+        return handover is not None and await handover.hand_over(stream, first)
 
     async def run(self) -> None:
         """Keep it running for ever; when this is cancelled, end it, within a bound."""
@@ -73,7 +73,7 @@ class PartitionProcess:
             begun = trio.current_time()
             return_code = await self._run_once()
             ran_s = trio.current_time() - begun
-            if ran_s >= STEADY_S:
+            if ran_s >= STEADY_AFTER_S:
                 pause_s = RESTART_MIN_S
             log.error(
                 "partition_ended",
@@ -89,24 +89,24 @@ class PartitionProcess:
 
     async def _run_once(self) -> int:
         pairs = {side: handover_pair() for side in Side}
-        ways = {side: Way(ours) for side, (ours, _) in pairs.items()}
+        sockets = {side: HandoverSocket(ours) for side, (ours, _) in pairs.items()}
         try:
             process = await self._start([theirs for _, theirs in pairs.values()])
-            self.ways = ways
+            self.sockets = sockets
             try:
                 return await process.wait()
             except trio.Cancelled:
                 await self._stop(process)
                 raise
         finally:
-            self.ways = {}
-            for way in ways.values():
-                way.close()
+            self.sockets = {}
+            for each in sockets.values():
+                each.close()
 
     async def _start(self, ends: Sequence[socket.socket]) -> trio.Process:
         numbers = [end.fileno() for end in ends]
-        sockets = ",".join(map(str, numbers))
-        command = [*self._command, "--partition", str(self.partition), "--sockets", sockets, *self._once]
+        inherited = ",".join(map(str, numbers))
+        command = [*self._command, "--partition", str(self.partition), "--sockets", inherited, *self._once]
         self._once = ()
         try:
             # In a session of its own: Ctrl-C in a terminal is for the supervisor, which ends it in order.

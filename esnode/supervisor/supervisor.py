@@ -1,8 +1,8 @@
 """The supervisor: the two ports of a node with several partitions, and a process for each partition.
 
 Decides who knows whom, in which order they start, and how all of them stop. Has no log and no data: it holds
-the lock of the directory that theirs are in. When it ends, they end, since the ways of their connections do.
-Called by `__main__`.
+the lock of the directory that theirs are in. When it ends, they notice the end of the sockets to it, and
+stop. Called by `__main__`.
 """
 
 import logging
@@ -16,7 +16,7 @@ from esnode.config import Config
 from esnode.messages import Side
 from esnode.node import listen
 from esnode.storage.directory import hold_partitions
-from esnode.supervisor.doors import Door
+from esnode.supervisor.acceptor import Acceptor
 from esnode.supervisor.partitionprocess import PartitionProcess
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ async def supervise(config: Config, command: Sequence[str], once: Sequence[str] 
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 for process in processes:
                     nursery.start_soon(process.run, name=f"partition {process.partition}")
-                nursery.start_soon(Door(Side.CLIENT, processes).serve, clients, name="clients")
-                nursery.start_soon(Door(Side.PEER, processes).serve, peers, name="peers")
+                nursery.start_soon(Acceptor(Side.CLIENT, processes).serve, clients, name="clients")
+                nursery.start_soon(Acceptor(Side.PEER, processes).serve, peers, name="peers")
                 log.info("supervisor_started", extra={"partitions": config.partitions})
                 async for number in signals:
                     log.info("node_stopping", extra={"signal": signal.Signals(number).name})

@@ -26,20 +26,20 @@ _QUEUE_BYTES: Final = 64 * limits.KIB
 
 
 def handover_pair() -> tuple[socket.socket, socket.socket]:
-    """Both ends of a way for connections. Each message is one connection, and the end of one end is heard."""
+    """Both ends of a socket for connections, one per message. When one end closes, the other notices."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE_BYTES)
     return ours, theirs
 
 
-async def hand_over(way: trio.socket.SocketType, stream: TcpStream, first: bytes) -> None:
+async def hand_over(to: trio.socket.SocketType, stream: TcpStream, first: bytes) -> None:
     """Give `stream`, of which `first` was read, to the other end; it is to be closed here afterwards.
 
     Waits while the other end takes nothing. One task at a time. Raises `OSError` where it has gone.
     """
     assert 0 < len(first) <= MAX_FIRST_BYTES
     rights = array("i", [stream.fileno()])
-    await way.sendmsg([first], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights.tobytes())])
+    await to.sendmsg([first], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights.tobytes())])
 
 
 class HandedOverStream(TcpStream):
@@ -60,18 +60,20 @@ class HandedOverStream(TcpStream):
 
 
 class HandoverListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
-    """Gives the connections that come through `way`. Closing it leaves that open: a node may run again."""
+    """Accepts what comes through a socket. Closing this leaves the socket open: a node may run again."""
 
-    def __init__(self, way: socket.socket, on_end: Callable[[], object]) -> None:
+    def __init__(self, inherited: socket.socket, on_end: Callable[[], object]) -> None:
         """`on_end` is called when the other end has gone: there will be no more connections."""
-        self._way = trio.socket.from_stdlib_socket(way)
+        self._inherited = trio.socket.from_stdlib_socket(inherited)
         self._on_end = on_end
 
     async def accept(self) -> HandedOverStream:
         """The next one; waits for ever after the end."""
         space = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
         while True:
-            first, rights, _, _ = await self._way.recvmsg(MAX_FIRST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+            first, rights, _, _ = await self._inherited.recvmsg(
+                MAX_FIRST_BYTES, space, socket.MSG_CMSG_CLOEXEC
+            )
             if not first:
                 self._on_end()
                 await trio.sleep_forever()
@@ -87,21 +89,21 @@ class HandoverListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
 
 class InheritedPorts:
-    """The ports of a process that the supervisor has started: the other ends of its ways, by address."""
+    """The ports of a process that the supervisor has started: the other ends of the pairs, by address."""
 
     def __init__(self, descriptors: Mapping[Address, int], on_end: Callable[[], object]) -> None:
         """Raises `OSError` where a descriptor is no socket."""
-        self._ways = {address: socket.socket(fileno=number) for address, number in descriptors.items()}
+        self._sockets = {address: socket.socket(fileno=number) for address, number in descriptors.items()}
         self._on_end = on_end
-        for way in self._ways.values():
-            way.set_inheritable(False)
+        for each in self._sockets.values():
+            each.set_inheritable(False)
 
     def close(self) -> None:
         """Take no connections any more."""
-        for way in self._ways.values():
-            way.close()
+        for each in self._sockets.values():
+            each.close()
 
     async def listen(self, address: Address, opened: ExitStack) -> Sequence[HandoverListener]:
         """In place of opening the port `address`."""
         await trio.lowlevel.checkpoint()
-        return [HandoverListener(self._ways[address], self._on_end)]
+        return [HandoverListener(self._sockets[address], self._on_end)]

@@ -18,7 +18,7 @@ from esnode.ring import Ring, token_of
 from esnode.transport.connection import Connection
 from tests.cluster import three_configs
 from tests.supervisor.processes import Supervisor, leader_of, supervisors
-from tests.supervisor.test_doors import hello
+from tests.supervisor.test_acceptor import hello
 
 pytestmark = pytest.mark.slow  # the interpreter starts twelve times
 

@@ -18,9 +18,9 @@ from esnode.errors import (
     VersionMismatch,
 )
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, StatusRequest, Welcome
-from esnode.supervisor import doors
-from esnode.supervisor.doors import Door
-from esnode.supervisor.partitionprocess import PartitionProcess, Way
+from esnode.supervisor import acceptor
+from esnode.supervisor.acceptor import Acceptor
+from esnode.supervisor.partitionprocess import HandoverSocket, PartitionProcess
 from esnode.transport.connection import Connection, accept, error_of, greet
 from esnode.transport.handover import HandoverListener, handover_pair
 from esnode.wire import encode
@@ -35,7 +35,7 @@ def no_end() -> None:
 
 
 class Served:
-    """A door in front of partitions that are there, in this process."""
+    """An acceptor in front of partitions that are there, in this process."""
 
     def __init__(self, address: tuple[str, int], listeners: Sequence[HandoverListener]) -> None:
         self.address = address
@@ -62,11 +62,11 @@ async def served(partitions: int = 3, *, running: bool = True) -> AsyncIterator[
     for process in processes if running else ():
         ours, theirs = handover_pair()
         open_ends += (ours, theirs)
-        process.ways[Side.CLIENT] = Way(ours)
+        process.sockets[Side.CLIENT] = HandoverSocket(ours)
         listeners.append(HandoverListener(theirs, no_end))
     ports = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Door(Side.CLIENT, processes).serve, ports)
+        nursery.start_soon(Acceptor(Side.CLIENT, processes).serve, ports)
         yield Served(ports[0].socket.getsockname(), listeners)
         nursery.cancel_scope.cancel()
     for end in open_ends:
@@ -184,7 +184,7 @@ async def test_a_process_that_takes_no_connection_makes_nobody_else_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its queue is full: the next client hears that soon, and other partitions are served."""
-    monkeypatch.setattr(doors, "GIVE_S", 0.05)
+    monkeypatch.setattr(acceptor, "HANDOVER_TIMEOUT_S", 0.05)
     async with served() as at, AsyncExitStack() as opened, trio.open_nursery() as nursery:
         refused = trio.Event()
 
@@ -210,7 +210,7 @@ async def test_a_process_that_takes_no_connection_makes_nobody_else_wait(
 
 
 async def test_silent_connections_give_way_to_newer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(doors.MOST, Side.CLIENT, 2)
+    monkeypatch.setitem(acceptor.MAX_HANDSHAKES, Side.CLIENT, 2)
     async with served() as at, AsyncExitStack() as opened:
         silent, later, _ = [await opened.enter_async_context(await at.call()) for _ in range(3)]
         assert await silent.receive_some() == b""

@@ -34,19 +34,19 @@ from esnode.wire.layout import LENGTH_BYTES
 
 log = logging.getLogger(__name__)
 
-GIVE_S: Final = limits.HANDSHAKE_TIMEOUT_S
+HANDOVER_TIMEOUT_S: Final = limits.HANDSHAKE_TIMEOUT_S
 """A process that takes no connection for so long is too busy for another one."""
-MOST: Final = {Side.CLIENT: limits.MAX_CLIENT_HANDSHAKES, Side.PEER: limits.MAX_PEER_HANDSHAKES}
+MAX_HANDSHAKES: Final = {Side.CLIENT: limits.MAX_CLIENT_HANDSHAKES, Side.PEER: limits.MAX_PEER_HANDSHAKES}
 
 
-class Door:
+class Acceptor:
     """The port for one side: clients, or peers."""
 
     def __init__(self, side: Side, processes: Sequence[PartitionProcess]) -> None:
         self._side = side
         self._processes = processes
-        self._handshakes = Handshakes(MOST[side])
-        self._told: set[str] = set()
+        self._handshakes = Handshakes(MAX_HANDSHAKES[side])
+        self._logged: set[str] = set()
         """What the log has told of connections that were refused, once each."""
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
@@ -58,25 +58,25 @@ class Door:
         connection = Connection(stream)
         try:
             with self._handshakes.one(connection.source):
-                await self._pass_on(connection, stream)
+                await self._dispatch(connection, stream)
         except ConnectionLost as error:
             log.debug("connection_left", extra={"address": connection.peer_address, "reason": str(error)})
         finally:
             await connection.aclose()
 
-    async def _pass_on(self, connection: Connection, stream: TcpStream) -> None:
+    async def _dispatch(self, connection: Connection, stream: TcpStream) -> None:
         try:
             first = await _first_frame(stream)
             process = self._process_of(first)
-            with trio.move_on_after(GIVE_S) as giving:
-                if await process.give(self._side, stream, first):
+            with trio.move_on_after(HANDOVER_TIMEOUT_S) as waiting:
+                if await process.hand_over(self._side, stream, first):
                     return
-            why = "is too busy" if giving.cancelled_caught else "does not run"
+            why = "is too busy" if waiting.cancelled_caught else "does not run"
             raise PartitionDown(f"the process of partition {process.partition} {why} on this node")
         except ConnectionLost:
             raise
         except (PeerError, CallerError, OperatorError) as error:
-            self._tell(connection, error)
+            self._log_refusal(connection, error)
             await say_goodbye(connection, error)
 
     def _process_of(self, first: bytes) -> PartitionProcess:
@@ -89,11 +89,11 @@ class Door:
             raise unknown_partition(hello.partition, len(self._processes))
         return self._processes[hello.partition]
 
-    def _tell(self, connection: Connection, error: EventStreamError) -> None:
-        again = str(error) in self._told or isinstance(error, PartitionDown)
-        if len(self._told) >= limits.MAX_REFUSALS_REMEMBERED:
-            self._told.clear()
-        self._told.add(str(error))
+    def _log_refusal(self, connection: Connection, error: EventStreamError) -> None:
+        again = str(error) in self._logged or isinstance(error, PartitionDown)
+        if len(self._logged) >= limits.MAX_REFUSALS_REMEMBERED:
+            self._logged.clear()
+        self._logged.add(str(error))
         log.log(
             logging.DEBUG if again else logging.WARNING,
             "connection_refused",
