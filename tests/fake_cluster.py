@@ -70,6 +70,7 @@ class FakeLog:
     entries: list[Entry] = field(default_factory=list)
     offsets: dict[bytes, int] = field(default_factory=dict)
     first_offset: int = 0
+    partition: int = 0
 
     @property
     def next_offset(self) -> int:
@@ -99,6 +100,7 @@ class FakeLog:
                 count=count,
                 keys=keys,
                 payload=payload,
+                partition=self.partition,
             )
         )
 
@@ -181,6 +183,8 @@ class FakeNode:
             incarnation=self.id,
             allowed_side=Side.CLIENT,
             peers=(),
+            partition=self.cluster.partition,
+            partitions=self.cluster.partitions,
         )
         self.connections[connection] = trio.Lock()
         try:
@@ -291,11 +295,20 @@ class FakeNode:
 class FakeCluster:
     """Some nodes, one log, one leader."""
 
-    def __init__(self, nursery: trio.Nursery, size: int = 3, name: str = "fake") -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        size: int = 3,
+        name: str = "fake",
+        partition: int = 0,
+        partitions: int = 1,
+    ) -> None:
         self.name = name
+        self.partition = partition
+        self.partitions = partitions
         self.term = 1
         self.leader = 1
-        self.log = FakeLog()
+        self.log = FakeLog(partition=partition)
         self.grown = trio.Event()
         self.producers = 0
         self.sessions: dict[int, FakeSession] = {}

@@ -21,6 +21,7 @@ from esnode.client.checks import check_batch
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
 from esnode.client.knownring import KnownRing
+from esnode.client.merged import MergedBatches, MergedEvents
 from esnode.client.partitionlog import KeyState, PartitionLog, Settings
 from esnode.client.producer import ProducerState
 from esnode.client.stored import StoredEvent
@@ -375,6 +376,27 @@ class Log:
         """The same in whole `StoredBatch`es, which decode nothing before they are asked to."""
         meant = self._settings.partition if partition is None else partition
         return self._first.subscribe_batches(from_offset, self._pin.for_partition(meant))
+
+    def subscribe_all(self, from_offsets: Mapping[int, int] | None = None) -> MergedEvents:
+        """Follow all partitions, each from its offset in `from_offsets`, or from 0 where it is not there.
+
+        An async iterator of `StoredEvent`, as `subscribe`, with a connection per partition. The events of a
+        partition come in order, and so do those of a source.
+        """
+        return MergedEvents(self.subscribe_all_batches(from_offsets))
+
+    def subscribe_all_batches(self, from_offsets: Mapping[int, int] | None = None) -> MergedBatches:
+        """The same in whole `StoredBatch`es."""
+        return MergedBatches(from_offsets or {}, self._subscribe_each, self._nursery)
+
+    async def _subscribe_each(self, from_offsets: Mapping[int, int]) -> dict[int, BatchSubscription]:
+        for partition in from_offsets:
+            await self._log_of(partition)
+        await self._wait_ready()
+        return {
+            partition: log.subscribe_batches(from_offsets.get(partition, 0))
+            for partition, log in self._logs.items()
+        }
 
     # --- ask -----------------------------------------------------------------------------------
 
