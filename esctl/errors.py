@@ -89,6 +89,14 @@ class InvalidArgument(CallerError):
     next_step = "esctl --help"
 
 
+class OnePartitionOnly(CallerError):
+    """The command knows clusters with one partition, and would answer wrongly about one with several."""
+
+    code = "ES4017"
+    title = "the command does not work with several partitions yet"
+    next_step = "esctl status health"
+
+
 class UnknownCode(CallerError):
     """No error has this code."""
 

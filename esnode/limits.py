@@ -170,8 +170,13 @@ MAX_FAULT_ID_BYTES: Final = 64
 TICK_MS: Final = 20
 FINE_TICK_MS: Final = 1
 """The tick while nobody leads, or the leader is about to be given up."""
+QUIET_TICK_MS: Final = 160
+"""The wait for one while a leader is heard and nothing was written or applied for `QUIET_AFTER_MS`."""
+QUIET_AFTER_MS: Final = 500
 MAX_TICK_MS: Final = 100
 """The most that one tick may move a timer or log time: a paused process wakes up modest."""
+MAX_QUIET_TICK_MS: Final = QUIET_TICK_MS + MAX_TICK_MS - TICK_MS
+"""The same for the ticks that a quiet node takes at once: they may be late by as much as others."""
 STALL_S: Final = 0.5
 """A node whose event loop did nothing for longer was paused, or the machine was: its log says so."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0

@@ -20,7 +20,7 @@ from esnode.config import Address, Config
 from esnode.dedup.admission import Admission
 from esnode.errors import AddressTaken
 from esnode.faults import FaultTable, not_allowed
-from esnode.loop.clocks import run_election, run_heartbeat
+from esnode.loop.clocks import Elapsed, run_election, run_heartbeat
 from esnode.loop.driver import Driver
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
@@ -121,8 +121,9 @@ class Node:
             self._status.latency,
             machine.keys.cold,
         )
+        self._elapsed = Elapsed()
         self._driver = Driver(
-            core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest
+            core, machine, self._inbox, self.view, self.worker, self._replication, self._ingest, self._elapsed
         )
         self._scrub = Scrub(self.worker, self.checkpointer.last_index)
 
@@ -152,8 +153,11 @@ class Node:
             nursery.start_soon(self._scrub.run, name="scrub")
             await nursery.start(self._replication.run, peers, name="replication")
             await nursery.start(self._ingest.serve, clients, name="ingest")
-            nursery.start_soon(run_heartbeat, self._inbox, self._config.raft.heartbeat_ms, name="heartbeat")
-            nursery.start_soon(run_election, self._inbox, self.view, name="election")
+            timers, inbox = self._config.raft, self._inbox
+            nursery.start_soon(run_heartbeat, inbox, self.view, timers.heartbeat_ms, name="heartbeat")
+            nursery.start_soon(
+                run_election, inbox, self.view, self._elapsed, timers.election_ms, name="election"
+            )
             if self._injector is not None:
                 nursery.start_soon(self._injector.run, name="faults")
             log.info("node_started", extra={"next_offset": self.view.next_offset})

@@ -16,6 +16,8 @@ from typing import Final
 from esnode import limits
 from esnode.dataclass import dataclass
 
+RING_VERSION: Final = 1
+"""The ring of a cluster is made from the number of partitions in its files, and stays."""
 TOKENS: Final = 2**32
 """The length of the circle: tokens are 0 to 2^32 - 1."""
 TOKEN_BYTES: Final = 4

@@ -315,7 +315,7 @@ FIGURES = [
         f"1/{GENERATIONS} longer than `ttl_ms` ({DEDUP.ttl_ms / GENERATIONS / 1000:.1f} s",
     ),
     ("docs/guarantees.md", f"{limits.KEY_BYTES_ON_DISK} bytes per key, {DEDUP.max_keys:,} keys"),
-    ("docs/guarantees.md", f"at most {limits.MAX_TICK_MS} ms"),
+    ("docs/guarantees.md", f"most {limits.MAX_TICK_MS} ms ({limits.MAX_QUIET_TICK_MS} ms on an idle leader)"),
     ("docs/guarantees.md", f"the last {limits.MAX_PRODUCER_RANGES} batches"),
     ("docs/guarantees.md", f"({limits.MAX_REMEMBERED_RANGES:,} in all sessions"),
     ("docs/guarantees.md", f"The {limits.MAX_PRODUCERS:,} most recently active sessions"),

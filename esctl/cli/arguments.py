@@ -11,6 +11,7 @@ import typer
 from esctl.cli import candidates
 from esctl.cli.durationoption import duration_option
 from esctl.clusters import state
+from esnode import limits
 
 
 def words_of(option: Any) -> tuple[str, ...]:
@@ -35,6 +36,25 @@ NodeArgument = Annotated[
 MAX_NODES: Final = 15
 """Of a cluster on one machine."""
 Nodes = Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="Number of nodes; must be odd")]
+Partitions = Annotated[
+    int,
+    typer.Option(
+        "--partitions",
+        min=1,
+        max=limits.MAX_PARTITIONS,
+        help="Number of partitions: each node runs a process for each of them; cannot be changed later",
+    ),
+]
+PartitionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--partition",
+        metavar="K",
+        min=0,
+        max=limits.MAX_PARTITIONS - 1,
+        help="Partition to ask or change; required if there are several",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -32,6 +32,7 @@ ROWS: Final = (
     Row("cluster", "Create, start, stop, list and remove clusters", "Clusters"),
     Row("node", "List, start, stop, kill, pause and resume single nodes", "Clusters"),
     Row("leader", "Show which node leads, or transfer the leadership", "Clusters"),
+    Row("ring", "Show who owns which sources, and where a source belongs", "Clusters"),
     Row("produce", "Append the events of a file or a pipe", "Events"),
     Row("consume", "Print the events of the log, and follow new ones", "Events"),
     Row("event", "Show an event, trace it on each node, check for a duplicate", "Events"),

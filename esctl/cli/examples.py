@@ -92,6 +92,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl leader transfer  # to the best follower",
         "esctl leader transfer --to 2",
     ),
+    "ring show": (
+        "esctl ring show  # the circle, and a bar for each partition",
+        "esctl ring show -o json",
+    ),
+    "ring where": (
+        "esctl ring where --source sensor-7  # who takes its events?",
+        "esctl ring where --source sensor-7 -o json",
+    ),
     "produce": (
         "esctl produce events.ndjson  # or .ndjson.gz",
         "esctl produce - --rate 1000  # standard input, at most 1,000/s",

@@ -28,10 +28,11 @@ import typer
 from esctl import oserror
 from esctl.cli import auditlog, settings
 from esctl.cli.arguments import words_of
+from esctl.cli.errorgroups import told_as_one
 from esctl.cli.helppage import SHARED_PANEL, CommandWithHelp, GroupWithHelp
 from esctl.cli.signals import ended_as_by_ctrl_c, interruptible
 from esctl.clusters import state
-from esctl.errors import ClusterNotFound, Interrupted, InvalidArgument, NewerState
+from esctl.errors import ClusterNotFound, Interrupted, InvalidArgument, NewerState, OnePartitionOnly
 from esctl.exits import Exit
 from esctl.ui import escape
 from esctl.ui.answer import Answer, Trouble
@@ -163,9 +164,10 @@ class Invocation:
         changes: bool = False,
         audited_as: str | None = None,
         typed: str = "",
+        partitions: bool = False,
     ) -> None:
         """`changes`: the command changes something; `audited_as` is its line in the audit log, `typed` the
-        line to type it again, both without the shared options.
+        line to type it again, both without the shared options; `partitions`: it knows several.
 
         A dry run has no line.
         """
@@ -185,6 +187,7 @@ class Invocation:
         self._audited_as = audited_as
         self._noted: auditlog.NotedCommand | None = None
         self._typed = typed
+        self._partitions = partitions
 
     @property
     def typed(self) -> str:
@@ -200,7 +203,10 @@ class Invocation:
         return str(named) if named else None
 
     def cluster(self, name: str | None = None) -> state.Cluster:
-        """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`."""
+        """The cluster that the command is about; raises `NoCluster`, `SeveralClusters`, `ClusterNotFound`.
+
+        Raises `OnePartitionOnly` where it has several partitions, and the command does not know them.
+        """
         asked = name or self.cluster_name
         try:
             found = state.resolve(asked)
@@ -210,8 +216,35 @@ class Invocation:
                 raise
             raise ClusterNotFound(f"{error}; {source} names it", next_step=_MISNAMED) from None
         self._found = found.name
+        if not self._partitions:
+            self.refuse_partitions(found)
         self.intend(found.name)
         return found
+
+    def partition(self, cluster: state.Cluster, number: int | None) -> int | None:
+        """The partition that --partition names; None where the cluster has one. Raises `InvalidArgument`."""
+        if number is None and cluster.partitions > 1:
+            raise InvalidArgument(
+                f"{cluster.name} has the partitions 0 to {cluster.partitions - 1}, and none is named;"
+                " nothing was done",
+                next_step=f"esctl {self.command} --partition 0 --cluster {cluster.name}",
+            )
+        if number is not None and number >= cluster.partitions:
+            what = f"{cluster.name} has no partition {number}; it has {cluster.partitions}"
+            raise InvalidArgument(what, next_step=f"esctl ring show --cluster {cluster.name}")
+        return number if cluster.partitions > 1 else None
+
+    def refuse_partitions(self, cluster: state.Cluster, what: str = "", instead: str = "") -> None:
+        """Raise `OnePartitionOnly` for a cluster with several: for what a command does not do with them.
+
+        `what` is that, if not the whole command; `instead` the command to type next.
+        """
+        if cluster.partitions > 1:
+            raise OnePartitionOnly(
+                f"{what or f'esctl {self.command}'} does not work with several partitions yet, and"
+                f" {cluster.name} has {cluster.partitions}; nothing was done",
+                next_step=f"{instead or 'esctl status health'} --cluster {cluster.name}",
+            )
 
     def intend(self, about: str) -> None:
         """Note in the audit log of `about`, once, what this command is going to do, if it changes anything.
@@ -252,7 +285,7 @@ class Invocation:
         """
         import trio  # loaded late: `--help` must be quick
 
-        with _told_as_one():
+        with told_as_one():
             return trio.run(interruptible, work, self._stopping, clean_up_s)
 
     def _stopping(self, number: signal.Signals) -> None:
@@ -291,7 +324,7 @@ class Invocation:
     def _answer_of(self, function: Callable[[], AnyAnswer]) -> tuple[AnyAnswer, Exit]:
         try:
             # What runs trio below the commands, such as the leases of faults, is not interrupted by `trio`.
-            with ended_as_by_ctrl_c(self._heard), _told_as_one():
+            with ended_as_by_ctrl_c(self._heard), told_as_one():
                 answer = function()
         except EventStreamError as error:
             if isinstance(error, InvalidArgument) and error.next_step == InvalidArgument.next_step:
@@ -353,6 +386,7 @@ def command(
     changes: bool | str = False,
     impact: Impact | None = None,
     record: Any = None,
+    partitions: bool = False,
     **settings: Any,
 ) -> Callable[[CommandFunction[P, R]], CommandFunction[P, R]]:
     """Register a function as the command `name` of `group`; `settings` go to `Typer.command`.
@@ -361,11 +395,12 @@ def command(
     its JSON Schema is made of, or None when it printed a stream, whose lines have the type `record`. A
     command that `changes` something, or has a --dry-run, is in the audit log; where only one of its options
     makes it change something, `changes` names that. `impact` is what it does to a cluster, where that does
-    not follow: commands that change something are "rw", others "ro".
+    not follow: commands that change something are "rw", others "ro". Only where it says `partitions` does it
+    work with a cluster of several: the others are refused before they answer wrongly.
     """
 
     def register(function: CommandFunction[P, R]) -> CommandFunction[P, R]:
-        run = _with_shared_options(function, changes, impact, record)
+        run = _with_shared_options(function, changes, impact, record, partitions=partitions)
         group.command(name, cls=CommandWithHelp, **settings)(run)
         return function
 
@@ -373,7 +408,12 @@ def command(
 
 
 def _with_shared_options(
-    function: Callable[..., AnyAnswer], changes: bool | str, impact: Impact | None, record: Any
+    function: Callable[..., AnyAnswer],
+    changes: bool | str,
+    impact: Impact | None,
+    record: Any,
+    *,
+    partitions: bool,
 ) -> Callable[..., None]:
     """The function that typer sees: `ctx`, the command's own parameters, then the shared ones."""
     shared = inspect.signature(shared_options, eval_str=True).parameters
@@ -397,7 +437,13 @@ def _with_shared_options(
             raise typer.Exit(code) from None
         again = auditlog.spoken(name, typed, paths=True)
         invocation = Invocation(
-            name, options, configured=configured, changes=bool(changes), audited_as=line, typed=again
+            name,
+            options,
+            configured=configured,
+            changes=bool(changes),
+            audited_as=line,
+            typed=again,
+            partitions=partitions,
         )
         code = invocation.conclude(functools.partial(function, invocation, **arguments))
         if code:
@@ -447,33 +493,6 @@ def _typed(ctx: typer.Context) -> list[tuple[Any, Any]]:
         if parameter.name not in shared
         and getattr(ctx.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
     ]
-
-
-@contextmanager
-def _told_as_one() -> Iterator[None]:
-    """Of a group of errors, the one that is to be reported is raised alone."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error = _the_one_error(group)
-        raise error from error.__cause__
-
-
-def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What to report of a group: Ctrl-C, then a declared error; of nothing but the machine's, the first."""
-    leaves = _leaves(group)
-    for kind in (KeyboardInterrupt, EventStreamError, ReaderLeft):
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                return leaf
-    return leaves[0] if all(isinstance(leaf, oserror.KINDS) for leaf in leaves) else group
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for member in group.exceptions:
-        found += _leaves(member) if isinstance(member, BaseExceptionGroup) else [member]
-    return found
 
 
 def _why(error: OSError | NewerState) -> str:

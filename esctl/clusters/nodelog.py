@@ -206,12 +206,24 @@ def next_step(path: Path, start: int) -> str:
     return ""
 
 
-def last_error(path: Path) -> str:
-    """Code and reason, where a node's last line is that it ended with an error; empty where it is not."""
-    lines = list(read(path, 0, max(0, size(path) - MAX_TAIL_BYTES)))
-    if not lines or lines[-1].event != "node_failed":
+def last_line(path: Path, node: int, max_bytes: int, partition: int | None = None) -> LogLine | None:
+    """The last line of a node's log, or of its process for `partition`, if it is in the last `max_bytes`."""
+    lines = read(path, node, max(0, size(path) - max_bytes))
+    theirs = [line for line in lines if partition is None or line.fields.get("partition") == partition]
+    # That such a process has ended is said by its supervisor, with the number of the partition.
+    said = [line for line in theirs if line.event not in ("partition_ended", "partition_started")]
+    return said[-1] if said else None
+
+
+def last_error(path: Path, partition: int | None = None) -> str:
+    """Code and reason, where a node's last line is that it ended with an error; empty where it is not.
+
+    With a `partition`, the last line of its process.
+    """
+    last = last_line(path, 0, MAX_TAIL_BYTES, partition)
+    if last is None or last.event != "node_failed":
         return ""
-    return f"{lines[-1].fields.get('code', '')}: {lines[-1].fields.get('reason', '')}"
+    return f"{last.fields.get('code', '')}: {last.fields.get('reason', '')}"
 
 
 def _timed(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, str]]:

@@ -29,6 +29,7 @@ from esctl.errors import (
 )
 from esctl.ui import escape
 from esctl.ui.values import BackendName
+from esnode import limits
 from esnode.dataclass import dataclass
 
 _SCHEMA_NAME: Final = "esctl-cluster/v"
@@ -71,6 +72,8 @@ class Cluster:
     created: str
     data_dir: Path
     nodes: tuple[Node, ...]
+    partitions: int = 1
+    """Of how many each node has a process, behind its two ports."""
 
     @property
     def directory(self) -> Path:
@@ -194,6 +197,8 @@ def add(cluster: Cluster) -> None:
 def replace(cluster: Cluster) -> None:
     """Write another description in place of the one that the cluster has."""
     document = {"schema": SCHEMA, **dataclasses.asdict(cluster)}
+    if cluster.partitions == 1:  # versions from before there was the key read all other descriptions
+        del document["partitions"]
     write_atomically(cluster.directory / "cluster.json", json.dumps(document, indent=2, default=str) + "\n")
 
 
@@ -285,7 +290,10 @@ def _why_unusable(error: Exception) -> str:
 
 
 def _from_json(document: dict[str, object]) -> Cluster:
+    document = {"partitions": 1, **document}
     fields = {f.name: document[f.name] for f in dataclasses.fields(Cluster)}
+    if type(fields["partitions"]) is not int or not 1 <= fields["partitions"] <= limits.MAX_PARTITIONS:
+        raise ValueError("partitions is not a number that a cluster can have")
     listed = fields["nodes"]
     if not isinstance(listed, list):
         raise TypeError("nodes is not a list")

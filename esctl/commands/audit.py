@@ -65,7 +65,7 @@ class IntactAnswer(TypedDict):
     breaks: list[BreakData]
 
 
-@command(app, "audit")
+@command(app, "audit", partitions=True)
 def audit(
     run: Invocation,
     since: Annotated[

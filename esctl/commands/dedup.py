@@ -1,7 +1,8 @@
 """`esctl dedup`: what the nodes remember of the events they have. For one event: `esctl event dedup`."""
 
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, NotRequired, TypedDict
 
+from esctl.cli.arguments import PartitionOption
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Value, View
@@ -46,19 +47,21 @@ class DedupAnswer(TypedDict):
     """What each node remembers of the events that it has."""
 
     cluster: str
+    partition: NotRequired[Count]
     leader: NodeId | None
     nodes: list[DedupRow]
 
 
-@command(app, "dedup")
-def dedup(run: Invocation) -> Answer[DedupAnswer]:
+@command(app, "dedup", partitions=True)
+def dedup(run: Invocation, partition: PartitionOption = None) -> Answer[DedupAnswer]:
     """Show how many event keys each node's deduplication table holds, how long it keeps them, and whether
     it has ever been full"""
     from esctl.query import survey as surveys  # loaded late: it brings trio and the client
     from esctl.query.dedupstate import DedupState
 
     cluster = run.cluster()
-    survey = run.trio(lambda: surveys.ask(cluster))
+    number = run.partition(cluster, partition)
+    survey = run.trio(lambda: surveys.ask(cluster, partition=number))
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     states = [(report, DedupState.of(report.status)) for report in survey.reports]
@@ -76,7 +79,10 @@ def dedup(run: Invocation) -> Answer[DedupAnswer]:
         run.terminal.warn(f"node {report.node.id} is down: {report.why}; next: {helps}")
     leader = survey.leader.node.id if survey.leader is not None else None
     nodes = [_row(report, state) for report, state in states]
-    return Answer({"cluster": cluster.name, "leader": leader, "nodes": nodes}, views)
+    data: DedupAnswer = {"cluster": cluster.name, "leader": leader, "nodes": nodes}
+    if number is not None:
+        data["partition"] = number
+    return Answer(data, views)
 
 
 def _row(report: "Report", state: "DedupState") -> DedupRow:

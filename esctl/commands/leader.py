@@ -1,21 +1,23 @@
 """`esctl leader`: who leads, and handing the leadership over without a gap."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NotRequired, TypedDict
 
 import typer
 
 from esctl.cli import candidates
-from esctl.cli.arguments import DryRun
+from esctl.cli.arguments import DryRun, PartitionOption
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.errors import InvalidArgument, NodeNotRunning, OtherLeader
 from esctl.exits import Exit
-from esctl.ui.answer import Answer, Cell, Fields, Line, Tone, Trouble
+from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value
 from esctl.ui.formatting import duration
-from esctl.ui.values import Address, NodeId, Seconds
+from esctl.ui.values import Address, Count, NodeId, Seconds
 from esnode.errors import NoQuorum
 
 if TYPE_CHECKING:
+    from esctl.query.ringsurvey import PartitionLeader
     from esctl.query.survey import QuorumData, Report, Survey
 
 app = new_typer()
@@ -25,6 +27,7 @@ class LeaderAnswer(TypedDict):
     """Who leads, and how many nodes answer."""
 
     cluster: str
+    partition: NotRequired[Count]
     leader: NodeId | None
     address: Address | None
     pid: int | None
@@ -35,10 +38,19 @@ class LeaderAnswer(TypedDict):
 _From = TypedDict("_From", {"from": NodeId})
 
 
+class LeadersAnswer(TypedDict):
+    """Who leads each of several partitions."""
+
+    cluster: str
+    partitions: "list[PartitionLeader]"
+    quorum: Annotated["QuorumData", "That of the worst"]
+
+
 class PlannedTransferAnswer(_From):
     """What a transfer would do."""
 
     cluster: str
+    partition: NotRequired[Count]
     to: Annotated[NodeId | None, "null is the best follower"]
     quorum: "QuorumData"
     dry_run: Literal[True]
@@ -48,6 +60,7 @@ class TransferAnswer(_From):
     """Who led, who leads now, and how long that took."""
 
     cluster: str
+    partition: NotRequired[Count]
     to: NodeId
     quorum: "QuorumData"
     seconds: Seconds
@@ -57,10 +70,12 @@ CONFIRM_TIMEOUT_S: Final = 5.0
 """How long the new leader may take to answer for a majority."""
 
 
-@command(app, "show")
-def show(run: Invocation) -> Answer[LeaderAnswer]:
+@command(app, "show", partitions=True)
+def show(run: Invocation, partition: PartitionOption = None) -> Answer[LeaderAnswer | LeadersAnswer]:
     """Show which node leads, and whether the cluster would still have a quorum without it"""
-    survey = _survey(run)
+    if partition is None and run.cluster().partitions > 1:
+        return _show_all(run)
+    survey = _survey(run, partition)
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     leader = survey.leader
@@ -72,6 +87,8 @@ def show(run: Invocation) -> Answer[LeaderAnswer]:
         "term": survey.term,
         "quorum": survey.quorum_data(),
     }
+    if survey.partition is not None:
+        data["partition"] = survey.partition
     if leader is None:
         return Answer.of_error(_nobody_leads(survey), data)
     fields = Fields(
@@ -86,7 +103,39 @@ def show(run: Invocation) -> Answer[LeaderAnswer]:
     return Answer(data, [fields])
 
 
-@command(app, "transfer")
+def _show_all(run: Invocation) -> Answer[LeadersAnswer]:
+    """Who leads, of a cluster with several partitions."""
+    from esctl.query import ringsurvey  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    ring = run.trio(lambda: ringsurvey.ask(cluster))
+    if not ring.up:
+        return Answer(errors=[ring.worst.nobody], exit_code=Exit.UNREACHABLE)
+    leaders = ring.leaders()
+    data: LeadersAnswer = {
+        "cluster": cluster.name, "partitions": leaders, "quorum": ring.worst.quorum_data(),
+    }  # fmt: skip
+    alone = next((survey for survey in ring.partitions if survey.leader is None), None)
+    if alone is not None:
+        return Answer.of_error(_nobody_leads(alone), data)
+    counts = Counter(one["leader"] for one in leaders)
+    rows: list[list[Value]] = [
+        [
+            str(number),
+            Cell(f"node {survey.leader.node.id}", Tone.GOOD),
+            survey.leader.node.client,
+            survey.term,
+            _without(survey),
+        ]
+        for number, survey in enumerate(ring.partitions)
+        if survey.leader is not None
+    ]
+    spread = ", ".join(f"node {node.id} leads {counts[node.id]}" for node in cluster.nodes)
+    table = Table(["partition", "leader", "address", "term", "without it"], rows)
+    return Answer(data, [table, Fields([("spread", spread), ("quorum", ring.quorum_text)])])
+
+
+@command(app, "transfer", partitions=True)
 def transfer(
     run: Invocation,
     to: Annotated[
@@ -99,38 +148,45 @@ def transfer(
             autocompletion=candidates.nodes,
         ),
     ] = None,
+    partition: PartitionOption = None,
     dry_run: DryRun = False,
 ) -> Answer[PlannedTransferAnswer | TransferAnswer]:
     """Transfer the leadership to another node; no event is lost, and clients hardly notice"""
     if to is not None:
         run.cluster().node(to)  # a number that does not exist is said before anything else
-    survey = _survey(run)
+    survey = _survey(run, partition)
     if not survey.up:
         return Answer(errors=[survey.nobody], exit_code=Exit.UNREACHABLE)
     leader = _leader(survey)
     check(survey, leader, to)
-    cluster, quorum = survey.cluster.name, survey.quorum_data()
+    cluster, quorum, of = survey.cluster.name, survey.quorum_data(), _of(survey)
     if dry_run:
         planned: PlannedTransferAnswer = {
             "cluster": cluster, "from": leader.node.id, "to": to, "quorum": quorum, "dry_run": True,
         }  # fmt: skip
         whom = f"node {to}" if to is not None else "the best follower"
-        text = f"would move the leadership from node {leader.node.id} to {whom}; still {survey.quorum_text}"
+        if survey.partition is not None:
+            planned["partition"] = survey.partition
+        text = (
+            f"would move the leadership{of} from node {leader.node.id} to {whom}; still {survey.quorum_text}"
+        )
         return Answer(planned, [Line(text)])
     with run.terminal.progress("moving the leadership"):
         old, new, seconds = run.trio(lambda: _transfer(survey, leader, to))
     data: TransferAnswer = {
         "cluster": cluster, "from": old, "to": new, "quorum": quorum, "seconds": round(seconds, 4),
     }  # fmt: skip
+    if survey.partition is not None:
+        data["partition"] = survey.partition
     if to is not None and new != to:
         trouble = Trouble(
             OtherLeader.code,
-            f"node {new} leads now, not node {to}",
+            f"node {new} leads{f' partition {survey.partition}' if of else ''} now, not node {to}",
             "another election came between",
             OtherLeader.next_step,
         )
         return Answer(data, errors=[trouble], exit_code=Exit.ERROR)
-    text = f"the leadership went from node {old} to node {new} in {duration(seconds)}"
+    text = f"the leadership{of} went from node {old} to node {new} in {duration(seconds)}"
     return Answer(data, [Line(text, Tone.GOOD), Line(f"quorum: {survey.quorum_text}")])
 
 
@@ -140,17 +196,24 @@ async def _transfer(survey: "Survey", leader: "Report", to: int | None) -> tuple
     from esnode.client import connect_node
 
     begun = time.perf_counter()
-    async with connect_node(leader.node.client, cluster=survey.cluster.identity) as link:
+    identity, partition = survey.cluster.identity, survey.partition
+    async with connect_node(leader.node.client, cluster=identity, partition=partition) as link:
         old, new = await link.transfer_leadership(to)
-    end = await confirmed_end(survey.cluster, CONFIRM_TIMEOUT_S)
+    end = await confirmed_end(survey.cluster, CONFIRM_TIMEOUT_S, partition=partition)
     return old, end.leader or new, time.perf_counter() - begun
 
 
-def _survey(run: Invocation) -> "Survey":
+def _survey(run: Invocation, partition: int | None) -> "Survey":
     from esctl.query import survey  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    return run.trio(lambda: survey.ask(cluster))
+    number = run.partition(cluster, partition)
+    return run.trio(lambda: survey.ask(cluster, partition=number))
+
+
+def _of(survey: "Survey") -> str:
+    """Of which partition, where there are several."""
+    return "" if survey.partition is None else f" of partition {survey.partition}"
 
 
 def _leader(survey: "Survey") -> "Report":
@@ -181,8 +244,9 @@ def check(survey: "Survey", leader: "Report", to: int | None) -> None:
 
 
 def _nobody_leads(survey: "Survey") -> NoQuorum:
+    which = "" if survey.partition is None else f" partition {survey.partition}"
     return NoQuorum(
-        f"no node of {survey.cluster.name} leads: {survey.quorum_text}",
+        f"no node of {survey.cluster.name} leads{which}: {survey.quorum_text}",
         next_step=f"esctl status health --wait 10s --cluster {survey.cluster.name}",
     )
 

@@ -35,7 +35,7 @@ class LogRecord(TypedDict):
     index: NotRequired[int]
 
 
-@command(app, "logs", record=Annotated[LogRecord, ("additionalProperties", True)])
+@command(app, "logs", partitions=True, record=Annotated[LogRecord, ("additionalProperties", True)])
 def logs(
     run: Invocation,
     follow: Annotated[

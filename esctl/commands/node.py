@@ -58,7 +58,7 @@ _ALREADY = {
 _TONES = {RunState.RUNNING: Tone.GOOD, RunState.PAUSED: Tone.WARN, RunState.DOWN: Tone.BAD}
 
 
-@command(app, "ls")
+@command(app, "ls", partitions=True)
 def ls(run: Invocation) -> "Answer[NodesAnswer]":
     """List every configured node and its process"""
     cluster = run.cluster()
@@ -94,7 +94,7 @@ def ls(run: Invocation) -> "Answer[NodesAnswer]":
     return Answer({"name": cluster.name, "nodes": listed}, [head, table])
 
 
-@command(app, "start")
+@command(app, "start", partitions=True)
 def start(
     run: Invocation,
     number: NodeArgument,
@@ -139,7 +139,7 @@ def start(
     return _change(run, number, "start", go, gives=True, dry_run=dry_run)
 
 
-@command(app, "stop")
+@command(app, "stop", partitions=True)
 def stop(
     run: Invocation,
     number: NodeArgument,
@@ -160,7 +160,7 @@ def stop(
     return _change(run, number, "stop", go, gives=False, yes=yes, dry_run=dry_run)
 
 
-@command(app, "restart")
+@command(app, "restart", partitions=True)
 def restart(
     run: Invocation,
     number: NodeArgument,
@@ -337,7 +337,7 @@ def _compare(run: Invocation, cluster: Cluster, wait_s: float) -> "Sameness":
         return run.trio(lambda: replacement.same_everywhere(cluster, wait_s, begin))
 
 
-@command(app, "kill")
+@command(app, "kill", partitions=True)
 def kill(
     run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
@@ -349,7 +349,7 @@ def kill(
     return _change(run, number, "kill", go, gives=False, yes=yes, dry_run=dry_run)
 
 
-@command(app, "pause")
+@command(app, "pause", partitions=True)
 def pause(
     run: Invocation, number: NodeArgument, yes: Yes = False, dry_run: DryRun = False
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
@@ -361,7 +361,7 @@ def pause(
     return _change(run, number, "pause", go, gives=False, yes=yes, dry_run=dry_run)
 
 
-@command(app, "resume")
+@command(app, "resume", partitions=True)
 def resume(
     run: Invocation, number: NodeArgument, dry_run: DryRun = False
 ) -> "Answer[NodeChangeAnswer | PlannedNodeChangeAnswer]":
@@ -388,7 +388,7 @@ def _change(
     `go` makes the change and completes what is answered. `gives`: the node runs afterwards; otherwise it
     does not.
     """
-    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import ringsurvey  # loaded late: it brings trio and the client
 
     with run.changing() as cluster:
         cluster.node(number)
@@ -400,7 +400,7 @@ def _change(
                 f"node {number} is paused, not down; nothing was done",
                 next_step=f"esctl node resume {number} --cluster {cluster.name}",
             )
-        uncounted = run.trio(lambda: surveys.uncounted(cluster))
+        uncounted = run.trio(lambda: ringsurvey.uncounted(cluster))
         change = guard.quorum_change(
             cluster,
             processes,

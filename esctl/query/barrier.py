@@ -37,9 +37,13 @@ async def confirmed_end(
     cluster: Cluster,
     timeout_s: float = limits.OPERATION_TIMEOUT_S,
     down_timeout_s: float = DOWN_TIMEOUT_S,
+    partition: int | None = None,
 ) -> LogEnd:
-    """Ask until a leader answers. Raises `Unreachable`, `NoQuorum`, `OperationTimeout`."""
-    asking = _Asking(cluster, timeout_s, trio.current_time() + down_timeout_s)
+    """Ask until a leader answers; where there are several partitions, that of one of them.
+
+    Raises `Unreachable`, `NoQuorum`, `OperationTimeout`.
+    """
+    asking = _Asking(cluster, partition, timeout_s, trio.current_time() + down_timeout_s)
     with trio.move_on_after(timeout_s):
         async with trio.open_nursery() as nursery:
             for node in cluster.nodes:
@@ -53,13 +57,14 @@ async def confirmed_end(
 class _Asking:
     """The same question to every node, again and again: one that hangs holds up no other."""
 
-    def __init__(self, cluster: Cluster, timeout_s: float, give_up_at: float) -> None:
+    def __init__(self, cluster: Cluster, partition: int | None, timeout_s: float, give_up_at: float) -> None:
         self.end: LogEnd | None = None
         self.refusals: dict[int, EventStreamError] = {}
         """What each node said last."""
         self.known: NoQuorum | None = None
         """What need not be waited for."""
         self._cluster = cluster
+        self._partition = partition
         self._timeout_s = timeout_s
         self._give_up_at = give_up_at
 
@@ -82,7 +87,10 @@ class _Asking:
             all_of_it.cancel()
 
     async def _ask(self, node: Node) -> LogEnd:
-        link = connect_node(node.client, cluster=self._cluster.identity, timeout_s=self._timeout_s)
+        identity = self._cluster.identity
+        link = connect_node(
+            node.client, cluster=identity, partition=self._partition, timeout_s=self._timeout_s
+        )
         async with link:
             answer = await link.read_records(limits.MAX_INDEX, 1, linearizable=True)
         return LogEnd(answer.first_offset, answer.next_offset, node.id)

@@ -5,7 +5,7 @@ that a majority has to answer for it. Computes on a survey but for that read, an
 `esctl status health`.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypedDict
 
@@ -13,11 +13,13 @@ import trio
 
 from esctl.clusters import nodelog
 from esctl.clusters.backends.interface import RunState
+from esctl.clusters.nodelog import LogLine
 from esctl.clusters.state import Cluster
-from esctl.query import lostlog
+from esctl.query import lostlog, ringsurvey
 from esctl.query import survey as surveys
 from esctl.query.barrier import confirmed_end
 from esctl.query.lostlog import Shortened
+from esctl.query.ringsurvey import RingSurvey, shared, without_why
 from esctl.query.survey import MAX_LAG_EVENTS, Report, Survey
 from esctl.ui.formatting import quantity
 from esnode.errors import EventStreamError
@@ -67,7 +69,10 @@ class Checkup:
     """One look at a cluster."""
 
     survey: Survey
+    """With several partitions, that of the worst."""
     stages: Sequence[Stage]
+    ring: RingSurvey | None = None
+    """With several partitions, all of them."""
 
     @property
     def healthy(self) -> bool:
@@ -77,10 +82,25 @@ class Checkup:
     @property
     def gist(self) -> tuple[object, ...]:
         """What it comes to, without figures that change all the time: who leads, and what would help."""
-        leader = self.survey.leader
-        up = tuple(report.node.id for report in self.survey.up)
+        up = tuple(tuple(report.node.id for report in survey.up) for survey in self.surveys)
         steps = tuple((stage.name, tuple(step for _, step in stage.flaws)) for stage in self.stages)
-        return (leader.node.id if leader is not None else None, up, steps)
+        return (self.leaders, up, steps)
+
+    @property
+    def surveys(self) -> Sequence[Survey]:
+        """Of each partition."""
+        return [self.survey] if self.ring is None else self.ring.partitions
+
+    @property
+    def leaders(self) -> tuple[int | None, ...]:
+        """Of each partition, the number of the node that leads."""
+        found = [survey.leader for survey in self.surveys]
+        return tuple(leader.node.id if leader is not None else None for leader in found)
+
+    @property
+    def quorum_text(self) -> str:
+        """For people."""
+        return self.survey.quorum_text if self.ring is None else self.ring.quorum_text
 
     @property
     def serving(self) -> bool:
@@ -90,15 +110,46 @@ class Checkup:
 
 async def examine(cluster: Cluster) -> Checkup:
     """Look once; takes a few seconds at most."""
-    survey = await surveys.ask(cluster)
+    tails = lostlog.tails(cluster)
+    if cluster.partitions == 1:
+        survey = await surveys.ask(cluster)
+        return Checkup(survey, await _stages(survey, tails))
+    ring = await ringsurvey.ask(cluster)
+    each: dict[int, Sequence[Stage]] = {}
+
+    async def examine_one(partition: int, survey: Survey) -> None:
+        each[partition] = await _stages(survey, tails)
+
+    async with trio.open_nursery() as nursery:
+        for partition, survey in enumerate(ring.partitions):
+            nursery.start_soon(examine_one, partition, survey)
+    return Checkup(ring.worst, _together([each[partition] for partition in sorted(each)]), ring)
+
+
+def _together(each: Sequence[Sequence[Stage]]) -> list[Stage]:
+    """The stages of all partitions as those of the cluster; a flaw says of which partitions it is one."""
+    return [
+        Stage(
+            stages[0].name,
+            stages[0].asks,
+            [
+                (f"{where}{reason}", without_why(step))
+                for where, (reason, step) in shared([one.flaws for one in stages])
+            ],
+        )
+        for stages in zip(*each, strict=True)
+    ]
+
+
+async def _stages(survey: Survey, tails: Mapping[int, Sequence[LogLine]]) -> list[Stage]:
     quorum = _quorum(survey)
     deep = Stage(
         "deep", _DEEP, [("not tried: there is no quorum", quorum.flaws[0][1])] if quorum.flaws else []
     )
     if quorum.ok:
-        deep = await _deep(cluster)
-    lost = lostlog.find(survey, lostlog.tails(cluster))
-    return Checkup(survey, [_alive(survey), ready(survey, lost), quorum, deep])
+        deep = await _deep(survey)
+    lost = lostlog.find(survey, tails)
+    return [_alive(survey), ready(survey, lost), quorum, deep]
 
 
 async def wait_healthy(cluster: Cluster, timeout_s: float) -> Checkup:
@@ -221,10 +272,10 @@ def _quorum(survey: Survey) -> Stage:
     return Stage("quorum", "a majority follows one leader", flaws)
 
 
-async def _deep(cluster: Cluster) -> Stage:
-    helps = f"esctl status --cluster {cluster.name}"
+async def _deep(survey: Survey) -> Stage:
+    helps = f"esctl status --cluster {survey.cluster.name}"
     try:
-        await confirmed_end(cluster, READ_TIMEOUT_S)
+        await confirmed_end(survey.cluster, READ_TIMEOUT_S, partition=survey.partition)
     except EventStreamError as error:
         return Stage("deep", _DEEP, [(str(error), helps)])
     return Stage("deep", _DEEP, [])

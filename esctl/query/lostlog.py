@@ -25,12 +25,15 @@ class Shortened:
     now: int
     node: int
     time: str
+    partition: int | None = None
+    """Whose log, where there are several."""
 
     @property
     def text(self) -> str:
         """For people."""
+        whose = "" if self.partition is None else f" of partition {self.partition}"
         return (
-            f"the log is shorter than it was: entry {self.before:,} was applied (node {self.node},"
+            f"the log{whose} is shorter than it was: entry {self.before:,} was applied (node {self.node},"
             f" {self.time[:19]}Z), and now it ends with entry {self.now:,}: acked events are gone"
         )
 
@@ -51,9 +54,14 @@ def tails(cluster: Cluster) -> dict[int, list[LogLine]]:
 async def look(cluster: Cluster) -> Shortened | None:
     """Ask the nodes, where their logs say that there is something to compare."""
     logs = tails(cluster)
-    if not any(_index(line) for lines in logs.values() for line in _of_earlier_processes(lines)):
-        return None
-    return find(await surveys.ask(cluster), logs)
+    for partition in range(cluster.partitions) if cluster.partitions > 1 else (None,):
+        earlier = (line for lines in logs.values() for line in _of_earlier_processes(lines, partition))
+        if not any(_index(line) for line in earlier):
+            continue
+        found = find(await surveys.ask(cluster, partition=partition), logs)
+        if found is not None:
+            return found
+    return None
 
 
 def find(survey: Survey, logs: Mapping[int, Sequence[LogLine]]) -> Shortened | None:
@@ -63,15 +71,17 @@ def find(survey: Survey, logs: Mapping[int, Sequence[LogLine]]) -> Shortened | N
     """
     if survey.may_fail < 0 or survey.rejoining:
         return None
-    earlier = [line for lines in logs.values() for line in _of_earlier_processes(lines)]
+    earlier = [line for lines in logs.values() for line in _of_earlier_processes(lines, survey.partition)]
     last = max(earlier, key=_index, default=None)
     now = max((report.number("last_index") or 0 for report in survey.up), default=0)
     if last is None or _index(last) <= now:
         return None
-    return Shortened(_index(last), now, last.node, last.time)
+    return Shortened(_index(last), now, last.node, last.time, survey.partition)
 
 
-def _of_earlier_processes(lines: Sequence[LogLine]) -> Iterable[LogLine]:
+def _of_earlier_processes(lines: Sequence[LogLine], partition: int | None) -> Iterable[LogLine]:
+    if partition is not None:
+        lines = [line for line in lines if line.fields.get("partition") == partition]
     starts = [at for at, line in enumerate(lines) if line.event == "storage_opened"]
     return lines[: starts[-1]] if starts else ()
 

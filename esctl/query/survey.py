@@ -2,7 +2,8 @@
 
 A node that does not answer is a row like any other, with the reason as far as it can be told; none can
 hold the others up. Decides who leads, who lags and whether a majority answers. Changes nothing and never
-prints. Called by `status`, `why`, `top`, `leader`, `dedup`, `produce` and `verify`.
+prints. A survey is of one partition: where there are several, each node is asked through its process
+for that one. Called by `status`, `why`, `top`, `leader`, `dedup`, `produce`, `verify` and `ringsurvey.py`.
 """
 
 import time
@@ -16,6 +17,7 @@ from esctl.clusters import nodelog
 from esctl.clusters.backends import backend_named, datadir
 from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S, NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
+from esctl.errors import OnePartitionOnly
 from esctl.faults import linkcuts
 from esctl.faults.nodeorders import FaultData
 from esctl.query.barrier import reason_of
@@ -24,7 +26,7 @@ from esctl.ui.formatting import duration
 from esctl.ui.values import Count
 from esnode.client import connect_node
 from esnode.dataclass import dataclass
-from esnode.errors import EventStreamError, HistoryConflict, ProtocolError, Unreachable
+from esnode.errors import EventStreamError, HistoryConflict, PartitionDown, ProtocolError, Unreachable
 
 PAUSED_TIMEOUT_S: Final = 0.5
 """A node that stands still answers only if somebody resumes it meanwhile."""
@@ -138,6 +140,8 @@ class Survey:
 
     cluster: Cluster
     reports: Sequence[Report]
+    partition: int | None = None
+    """Which of several partitions it is about; None where there is one."""
 
     @property
     def processes(self) -> list[NodeProcess]:
@@ -330,18 +334,21 @@ class Survey:
         }
 
 
-async def uncounted(cluster: Cluster) -> frozenset[int]:
-    """The nodes that run now and do not count; see `Survey.uncounted`."""
-    return (await ask(cluster)).uncounted
+async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S, partition: int | None = None) -> Survey:
+    """Ask all nodes; takes no longer than `timeout_s` and a moment. Where there are several, of a partition.
 
-
-async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
-    """Ask all nodes; takes no longer than `timeout_s` and a moment."""
+    Raises `OnePartitionOnly` where there are several, and none is named.
+    """
+    if partition is None and cluster.partitions > 1:
+        raise OnePartitionOnly(
+            f"{cluster.name} has {cluster.partitions} partitions, and the question is about none of them",
+            next_step=f"esctl status --cluster {cluster.name}",
+        )
     processes = backend_named(cluster.backend).nodes(cluster)
     answers: dict[int, Report] = {}
 
     async def ask_one(process: NodeProcess) -> None:
-        answers[process.node.id] = await _report(cluster, process, timeout_s)
+        answers[process.node.id] = await _report(cluster, process, timeout_s, partition)
 
     async with trio.open_nursery() as nursery:
         for process in processes:
@@ -351,8 +358,8 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
         replace(
             answers[p.node.id],
             link_cuts=cuts.get(p.node.id, ()),
-            contradicts=_last_conflict(cluster, p),
-            without_data=not answers[p.node.id].up and datadir.has_lost_its_log(p.node),
+            contradicts=_last_conflict(cluster, answers[p.node.id], partition),
+            without_data=not answers[p.node.id].up and datadir.has_lost_its_log(p.node, partition),
         )
         for p in processes
     ]
@@ -360,40 +367,43 @@ async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> Survey:
         # Started or resumed since the processes were looked at: a look must not contradict itself.
         now = {process.node.id: process for process in backend_named(cluster.backend).nodes(cluster)}
         reports = [replace(report, process=now[report.node.id]) for report in reports]
-    survey = Survey(cluster, reports)
+    survey = Survey(cluster, reports, partition)
     if survey._ahead and survey.leader is not None:
         # Its answer may be older than theirs: what it says now decides.
-        newer = await _report(cluster, survey.leader.process, timeout_s)
+        newer = await _report(cluster, survey.leader.process, timeout_s, partition)
         if newer.up:
             told = replace(
                 survey.leader, status=newer.status, heard_ms=newer.heard_ms, asked_ms=newer.asked_ms
             )
             reports = [told if report is survey.leader else report for report in reports]
-    return Survey(cluster, reports)
+    return Survey(cluster, reports, partition)
 
 
-async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float) -> Report:
+async def _report(cluster: Cluster, process: NodeProcess, timeout_s: float, partition: int | None) -> Report:
     if process.state is RunState.PAUSED:
         timeout_s = min(timeout_s, PAUSED_TIMEOUT_S)
     why = _silence(process, timeout_s)
     with trio.move_on_after(timeout_s):
         try:
-            async with connect_node(process.node.client, timeout_s=timeout_s) as link:
+            async with connect_node(process.node.client, partition=partition, timeout_s=timeout_s) as link:
                 asked_ms = time.time_ns() // 1_000_000
                 status = await link.status()
             return replace(_checked(cluster, process, status), asked_ms=asked_ms)
+        except PartitionDown as error:
+            ended = nodelog.last_error(process.node.log, partition)
+            why = f"{reason_of(error)}: {ended}" if ended else reason_of(error)
         except EventStreamError as error:
             why = reason_of(error) if process.state is RunState.RUNNING else why
     return Report(process, None, why)
 
 
-def _last_conflict(cluster: Cluster, process: NodeProcess) -> str:
+def _last_conflict(cluster: Cluster, report: Report, partition: int | None) -> str:
     """Why a node has ended whose last words are that its history contradicts its leader's; else empty."""
-    if process.state is not RunState.DOWN:
+    ended = report.process.state is RunState.DOWN if partition is None else not report.up
+    if not ended:
         return ""
-    path = backend_named(cluster.backend).log_path(cluster, process.node.id)
-    lines = list(nodelog.read(path, process.node.id, max(0, nodelog.size(path) - LAST_WORDS_BYTES)))
-    last = lines[-1] if lines else None
+    path = backend_named(cluster.backend).log_path(cluster, report.node.id)
+    last = nodelog.last_line(path, report.node.id, LAST_WORDS_BYTES * cluster.partitions, partition)
     if last is None or last.event != "node_failed" or last.fields.get("code") != HistoryConflict.code:
         return ""
     return str(last.fields.get("reason", ""))

@@ -3,7 +3,7 @@
 Pure. Called by the commands, by what observes a cluster, by what asks it and by what draws.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, overload
 
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
@@ -33,6 +33,30 @@ def nodes_named(numbers: Iterable[int]) -> str:
     """`node 2`, `nodes 1, 2`."""
     listed = sorted(numbers)
     return f"node{'' if len(listed) == 1 else 's'} {', '.join(map(str, listed))}"
+
+
+def partitions_named(numbers: Iterable[int]) -> str:
+    """`partition 2`, or `partitions 0, 4-7`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"partition{'s' * (sum(map(len, runs)) > 1)} {', '.join(parts)}"
+
+
+def leaders_named(leaders: Sequence[int | None]) -> str:
+    """Who leads what; `leaders` are nodes, by partition. Of the only partition, its number is not said."""
+    if len(leaders) == 1:
+        return f"node {leaders[0]} leads" if leaders[0] is not None else "nobody leads"
+    led: dict[int | None, list[int]] = {}
+    for partition, leader in enumerate(leaders):
+        led.setdefault(leader, []).append(partition)
+    known = sorted(node for node in led if node is not None)
+    parts = [f"node {node} leads {partitions_named(led[node])}" for node in known]
+    return "; ".join([*parts, *([f"nobody leads {partitions_named(led[None])}"] if None in led else [])])
 
 
 def megabytes(size_bytes: int | None) -> str | None:

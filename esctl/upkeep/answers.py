@@ -3,7 +3,7 @@
 Types only. Imported by nothing at run time: by the two commands, and by `report.py`, for the type checker.
 """
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from esctl.cli.guard import QuorumChangeData
 from esctl.clusters.backends.interface import RunState
@@ -25,8 +25,15 @@ class NodeProcessData(TypedDict):
     log: FilePath
 
 
+class PartitionLeaderData(TypedDict):
+    """A partition and who leads it."""
+
+    id: Count
+    leader: NodeId
+
+
 class StartedAnswer(TypedDict):
-    """A cluster that is up."""
+    """A cluster that is up; with several partitions, each has a leader of its own."""
 
     name: ClusterName
     identity: str
@@ -34,7 +41,8 @@ class StartedAnswer(TypedDict):
     storage: str
     data_dir: FilePath
     nodes: list[NodeProcessData]
-    leader: NodeId
+    leader: Annotated[NodeId | None, "null with several partitions"]
+    partitions: NotRequired[list[PartitionLeaderData]]
 
 
 class PlannedClusterAnswer(TypedDict):
@@ -45,6 +53,7 @@ class PlannedClusterAnswer(TypedDict):
     backend: BackendName
     data_dir: FilePath
     addresses: list[Address]
+    partitions: NotRequired[Count]
 
 
 class PlannedStartAnswer(TypedDict):
@@ -190,7 +199,8 @@ class LeaderlessAnswer(TypedDict):
 class WaitAnswer(LeaderlessAnswer):
     """Who leads, and how long that took."""
 
-    leader: NodeId
+    leader: Annotated[NodeId | None, "null with several partitions"]
+    partitions: NotRequired[list[PartitionLeaderData]]
     seconds: Seconds
 
 

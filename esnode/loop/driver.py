@@ -17,6 +17,7 @@ from esnode import limits
 from esnode.apply import Loaded, Machine
 from esnode.errors import DamagedRecord, DamagedSnapshot, HistoryConflict, NewerFormat
 from esnode.loop import rolechanges
+from esnode.loop.clocks import Elapsed
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.raft.core import Core
@@ -129,6 +130,7 @@ class Driver:
         worker: Disk,
         peers: Peers,
         clients: Clients,
+        elapsed: Elapsed,
     ) -> None:
         self._core = core
         self._machine = machine
@@ -137,6 +139,7 @@ class Driver:
         self._worker = worker
         self._peers = peers
         self._clients = clients
+        self._elapsed = elapsed
         self._untried_term: int | None = None
         """The term in which this node leads and has committed nothing yet."""
         self._snapshot_from: NodeId | None = None
@@ -150,6 +153,8 @@ class Driver:
         async with trio.open_nursery() as tasks:
             while True:
                 items = await self._inbox.take(limits.MAX_STEPS_A_ROUND)
+                # First the time that has passed: what was silence before a heartbeat is none after it.
+                items[:0] = self._elapsed.take(limits.TICK_MS)
                 for fetch in self.turn([item for item in items if not self._is_early(item, tasks)]):
                     tasks.start_soon(self._fetch, fetch)
                 self._read = None
@@ -161,6 +166,8 @@ class Driver:
         ready = self._core.ready()
         if ready is not NOTHING:
             self._carry_out(ready, items)
+            if ready.write is not None or ready.committed:
+                self._view.show_work()
         self._view.leader_in_doubt = self._core.doubts_its_leader
         if self._core.yielded is not self._yielded:
             self._tell_that_it_yields()

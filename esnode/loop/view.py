@@ -32,8 +32,11 @@ class View:
         """When the leader was last heard from (trio's clock); None: never."""
         self.leader_in_doubt = False
         """Whether the leader is silent for so long that it may soon be replaced."""
+        self.work = 0
+        """Turns in which something was to be written or applied."""
         self._applied = trio.lowlevel.ParkingLot()
         self._changed = trio.lowlevel.ParkingLot()
+        self._working = trio.lowlevel.ParkingLot()
 
     @property
     def rejoining(self) -> bool:
@@ -62,6 +65,12 @@ class View:
         """Role, term or leader have changed."""
         self.soft_state = soft_state
         self._changed.unpark_all()
+        self._working.unpark_all()
+
+    def show_work(self) -> None:
+        """Something was to be written or applied."""
+        self.work += 1
+        self._working.unpark_all()
 
     def show_applied(self, index: int, next_offset: int) -> None:
         """The log is applied up to `index`."""
@@ -87,6 +96,10 @@ class View:
         """Wait for the next change of role, term or leader."""
         await self._changed.park()
         return self.soft_state
+
+    async def wait_work(self) -> None:
+        """Wait until something is to be written or applied, or role, term or leader change."""
+        await self._working.park()
 
     async def wait_other_leader(self) -> NodeId:
         """Wait until another node is known to lead; returns it."""

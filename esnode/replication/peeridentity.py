@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from esnode import limits
+from esnode.coalescing import sleep_to_next
 from esnode.config import Config
 from esnode.errors import (
     CallerError,
@@ -73,7 +74,7 @@ class PeerIdentities:
     async def run(self) -> None:
         """Note durably, now and then, up to where the peers hold the log; for ever."""
         while True:
-            await trio.sleep(limits.CHECKPOINT_CHECK_S)
+            await sleep_to_next(limits.CHECKPOINT_CHECK_S)
             self._learn()
             grown = max((at - self._noted.get(peer, 0) for peer, at in self._reached.items()), default=0)
             term = self._view.soft_state.term

@@ -10,10 +10,7 @@ from esnode.config import Config
 from esnode.dedup.batch import Batch
 from esnode.errors import CallerError, InvalidRequest, Moved
 from esnode.events import wrong_key
-from esnode.ring import Ring
-
-RING_VERSION = 1
-"""The ring of a cluster is made from the number of partitions in its files, and stays."""
+from esnode.ring import RING_VERSION, Ring
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import outcome
 import trio
 
 from esnode import limits
+from esnode.coalescing import sleep_to_next
 from esnode.errors import DamagedRecord, FilesGone, NewerFormat, StorageFailed
 from esnode.faults import DiskFaults, same
 from esnode.raft.entry import Entry
@@ -187,10 +188,10 @@ class StorageWorker:
         """
         look_s, looked_at = limits.DISK_SILENCE_S / 5, self._now()
         while True:
-            await trio.sleep(look_s)
+            slept_s = await sleep_to_next(look_s)
             now = self._now()
             # A late look: the process was stopped, or its loop was blocked. Neither is the disk's fault.
-            late_s = max(0.0, now - looked_at - look_s)
+            late_s = max(0.0, now - looked_at - slept_s)
             self._moved_at = min(now, self._moved_at + late_s)
             looked_at = now
             if self.waited_s(now) > limits.DISK_SILENCE_S:
@@ -206,10 +207,14 @@ class StorageWorker:
 
         Raises what they do by way of `run`: `FilesGone`, `StorageFailed`.
         """
+        synced: int | None = None
         while True:
-            await trio.sleep(limits.FILES_CHECK_S)
+            await sleep_to_next(limits.FILES_CHECK_S)
             await self.call(self.storage.check_files)
-            await self.aside(self.storage.sync_mark)
+            commits = self.commits
+            if commits != synced:
+                await self.aside(self.storage.sync_mark)
+                synced = commits
 
     def _take(self, result: "_Written | _Call[Any]") -> None:
         if isinstance(result, _Call):

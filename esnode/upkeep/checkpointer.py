@@ -14,6 +14,7 @@ import trio
 
 from esnode import limits
 from esnode.apply import Checkpoint, Machine
+from esnode.coalescing import sleep_to_next
 from esnode.dedup.keychunk import StoredChunk
 from esnode.storage.interface import Storage
 from esnode.storage.worker import StorageWorker
@@ -58,7 +59,7 @@ class Checkpointer:
     async def run(self, worker: StorageWorker) -> None:
         """Look every now and then, for ever."""
         while True:
-            await trio.sleep(limits.CHECKPOINT_CHECK_S)
+            await sleep_to_next(limits.CHECKPOINT_CHECK_S)
             if self._is_due():
                 await self.take(worker)
             await self.index(worker)

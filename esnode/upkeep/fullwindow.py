@@ -8,10 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import trio
-
 from esnode import limits
 from esnode.apply import Machine
+from esnode.coalescing import sleep_to_next
 from esnode.config import Dedup
 from esnode.loop.view import View
 
@@ -58,7 +57,7 @@ class FullWindow:
         """Look every second, for ever."""
         while True:
             self.look()
-            await trio.sleep(limits.WINDOW_CHECK_S)
+            await sleep_to_next(limits.WINDOW_CHECK_S)
 
     def look(self) -> None:
         """Note what has come since the last time."""

@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def plan(name: str, home: Path, count: int = 3, backend: BackendName = "process"
     return Cluster(name, f"{name}-{unique}", backend, "sqlite", "2013-01-01T00:00:00Z", home, nodes)
 
 
-async def listens(node: Node) -> bool:
+async def listens(node: Node, _partitions: int = 1) -> bool:
     """The fake node is ready when its client port is open."""
     host, _, port = node.client.rpartition(":")
     try:
@@ -121,15 +121,18 @@ def make_fakes(tmp_path: Path) -> Iterator[Callable[..., FakeNodes]]:
     """Makes clusters of fake nodes; none of them outlives the test."""
     made: list[FakeNodes] = []
 
-    def make(name: str = "fake", count: int = 3, backend: BackendName = "process") -> FakeNodes:
+    def make(
+        name: str = "fake", count: int = 3, backend: BackendName = "process", partitions: int = 1
+    ) -> FakeNodes:
         moods: dict[int, str] = {}
 
         def command(node: Node) -> list[str]:
-            mood = moods.get(node.id, "well")
+            mood = moods.get(node.id, "well" if partitions == 1 else "supervisor")
             return [sys.executable, str(FAKE_NODE), "esnode", "--config", str(node.config), mood]
 
         kind = NetnsBackend if backend == "netns" else ProcessBackend
-        fakes = FakeNodes(plan(name, tmp_path / name, count, backend), kind(listens, command), moods)
+        planned = replace(plan(name, tmp_path / name, count, backend), partitions=partitions)
+        fakes = FakeNodes(planned, kind(listens, command), moods)
         fakes.backend.create(fakes.cluster, NodeOptions())
         state.add(fakes.cluster)
         made.append(fakes)

@@ -13,6 +13,7 @@ import trio.testing
 from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.errors import DamagedSnapshot
+from esnode.loop.clocks import Elapsed
 from esnode.loop.driver import Driver
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
@@ -94,7 +95,9 @@ class Bench:
         core: Any = self.core
         self.silent = Silent()
         clients: Any = self.silent
-        self.driver = Driver(core, self.machine, self.inbox, self.view, self.worker, clients, clients)
+        self.driver = Driver(
+            core, self.machine, self.inbox, self.view, self.worker, clients, clients, Elapsed()
+        )
 
     async def hear(self, *messages: PeerMessage, sender: int = LEADER) -> None:
         """Let these arrive, and whatever can follow from them happen."""

@@ -1,6 +1,7 @@
 """What a node's log says of why its role, term or leader changed, and that a pause or a vote is told."""
 
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import trio.testing
 
 from esnode import limits
 from esnode.loop import rolechanges
-from esnode.loop.clocks import run_election
+from esnode.loop.clocks import Elapsed, run_election
 from esnode.loop.inbox import Inbox
 from esnode.loop.rolechanges import change
 from esnode.raft.messages import (
@@ -69,18 +70,16 @@ def test_a_silence_of_unknown_length_has_no_length() -> None:
 
 
 async def test_a_process_that_did_nothing_for_long_says_so_when_it_goes_on(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The clock that jumps stands for a process that was stopped: nothing of it ran meanwhile."""
-    clock, now = Inbox(), [100.0]
-    monkeypatch.setattr("esnode.loop.clocks.trio.current_time", lambda: now[0])
-    view = view_of(FOLLOWING)
+    autojump_clock.autojump_threshold = math.inf
+    inbox, view = Inbox(), view_of(FOLLOWING)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_election, clock, view)
+        nursery.start_soon(run_election, inbox, view, Elapsed(), 450)
         for jump_s in (limits.STALL_S, 0.9 * limits.STALL_S, 3.0):
             await trio.testing.wait_all_tasks_blocked()
-            now[0] += jump_s
-            view.show_state(view.soft_state)
+            autojump_clock.jump(jump_s)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     stalls: list[dict[str, Any]] = [r.__dict__ for r in caplog.records if r.message == "node_stalled"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from esnode.apply import Machine
 from esnode.dedup.admission import Admission
+from esnode.loop.clocks import Elapsed
 from esnode.loop.driver import Driver
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
@@ -64,7 +65,7 @@ class Process:
         self.upkeep = Upkeep(host, self.disk, checkpointer, self.machine.keys)
         self.unread_to = 0 if found.checkpoint is None else found.checkpoint.index
         """The log up to here was not read at the start."""
-        self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host)
+        self.driver = Driver(self.core, self.machine, self.inbox, self.view, self.disk, host, host, Elapsed())
 
 
 class WakingInbox(Inbox):

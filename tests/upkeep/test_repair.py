@@ -22,6 +22,7 @@ from esnode.errors import (
     StorageFailed,
     UnknownDirectory,
 )
+from esnode.loop.clocks import Elapsed
 from esnode.loop.driver import Driver
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
@@ -61,7 +62,7 @@ async def test_a_damaged_snapshot_of_the_leader_is_not_taken_for_damage_of_this_
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
     core: Any = Installing()
     nobody: Any = None
-    driver = Driver(core, Machine(Dedup()), Inbox(), view, worker, nobody, nobody)
+    driver = Driver(core, Machine(Dedup()), Inbox(), view, worker, nobody, nobody, Elapsed())
     with pytest.raises(DamagedSnapshot) as caught:
         driver.turn([])
     assert repairable(caught.value) is None

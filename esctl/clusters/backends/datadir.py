@@ -41,18 +41,27 @@ def check(cluster: Cluster, number: int, where: Path) -> None:
         raise DirectoryTaken(f"{where} belongs to cluster {owner}; nothing was done", next_step=helps)
 
 
-def has_lost_its_log(node: Node) -> bool:
-    """Has the node run, and is its log not there any more? What cannot be looked at may be there."""
+def has_lost_its_log(node: Node, partition: int | None = None) -> bool:
+    """Has the node run, and is its log not there any more? What cannot be looked at may be there.
+
+    Where there are several, that of `partition`: it has a directory in that of the node.
+    """
+    place = node.data_dir if partition is None else node.data_dir / f"partition-{partition}"
     try:
-        node.data_dir.stat()
-        if any(os.path.lexists(node.data_dir / name) for name in LOGS):
+        place.stat()
+        if any(os.path.lexists(place / name) for name in LOGS):
             return False
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return partition is None or not node.data_dir.is_dir() or _opened(node, partition)
     except OSError:
         return False
-    opened = nodelog.backwards(node.log, node.id, nodelog.size(node.log), containing=b'"storage_opened"')
-    return next(opened, None) is not None
+    return _opened(node, partition)
+
+
+def _opened(node: Node, partition: int | None) -> bool:
+    """Does the log of the node say that it has run?"""
+    lines = nodelog.backwards(node.log, node.id, nodelog.size(node.log), containing=b'"storage_opened"')
+    return any(partition is None or line.fields.get("partition") == partition for line in lines)
 
 
 def too_few_logs(cluster: Cluster, up: Collection[int] = ()) -> bool:
@@ -60,8 +69,11 @@ def too_few_logs(cluster: Cluster, up: Collection[int] = ()) -> bool:
 
     Then no node may be started before somebody has looked for them: it would begin with an empty log.
     """
-    lost = [node for node in cluster.nodes if node.id not in up and has_lost_its_log(node)]
-    return len(cluster.nodes) - len(lost) < cluster.quorum
+    logs = range(cluster.partitions) if cluster.partitions > 1 else (None,)
+    return any(
+        sum(node.id in up or not has_lost_its_log(node, log) for node in cluster.nodes) < cluster.quorum
+        for log in logs
+    )
 
 
 def _is_empty(where: Path) -> bool:
@@ -169,8 +181,9 @@ def _place(node: Node) -> Path:
 
 def _is_of(cluster: Cluster, node: Node, directory: Path) -> bool:
     """Does the directory say that it is this node's of this cluster?"""
+    place = directory if cluster.partitions == 1 else directory / "partition-0"
     try:
-        title = json.loads((directory / "identity.json").read_text(encoding="utf-8"))
+        title = json.loads((place / "identity.json").read_text(encoding="utf-8"))
         return (title["cluster"], title["node_id"]) == (cluster.identity, node.id)
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -32,7 +32,10 @@ class RunState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeProcess:
-    """A node of the cluster and its process, if it has one."""
+    """A node of the cluster and its process, if it has one.
+
+    With several partitions that is the supervisor of theirs, and the memory is that of all of them.
+    """
 
     node: Node
     state: RunState
@@ -64,8 +67,8 @@ class Address:
     peer: str
 
 
-Ready = Callable[[Node], Awaitable[bool]]
-"""Does the node answer? Asked again until it does or its process ends."""
+Ready = Callable[[Node, int], Awaitable[bool]]
+"""Does the node answer, for each of so many partitions? Asked again until it does or its process ends."""
 Cut = tuple[int, int]
 """What the first node sends does not reach the second."""
 

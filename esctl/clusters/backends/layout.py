@@ -34,6 +34,7 @@ def plan(
     storage: str = "sqlite",
     backend: BackendName = "process",
     base_port: int | None = None,
+    partitions: int = 1,
 ) -> state.Cluster:
     """A cluster that could be made now. Raises what its backend raises: `PortTaken`, `NetnsUnavailable`."""
     home = (data_dir or state.clusters_root() / name / state.HOME).expanduser().absolute()
@@ -50,7 +51,8 @@ def plan(
         for number, address in enumerate(addresses, 1)
     )
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return state.Cluster(name, f"{name}-{secrets.token_hex(4)}", backend, storage, created, home, nodes)
+    identity = f"{name}-{secrets.token_hex(4)}"
+    return state.Cluster(name, identity, backend, storage, created, home, nodes, partitions)
 
 
 def check_free(cluster: state.Cluster, options: NodeOptions) -> None:

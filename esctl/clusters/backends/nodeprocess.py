@@ -1,5 +1,8 @@
 """Which process is a node's: the one that holds the lock of its data directory.
 
+With several partitions that is their supervisor, and their processes belong to the node as well. They end
+when it does, a moment later, and until then the node is not gone: they hold locks of their own.
+
 A node takes that lock before it serves, and the kernel keeps it until the process is gone; so nothing that
 `esctl` has written, or could not write, decides what runs. Where the directory is gone, or the node has only
 just been started, the command lines of all processes are looked at. Signals go through a pidfd: the process
@@ -10,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,8 @@ from esctl.errors import MachineRefused
 
 _PROC: Final = Path("/proc")
 _OPTION: Final = "--config"
+_PARTITION: Final = "--partition"
+"""What only a supervisor gives to a process that it starts."""
 LOCK_FILE: Final = "lock"
 """In a data directory; it holds the number of the process that has it."""
 YOUNG_S: Final = 10.0
@@ -34,6 +39,10 @@ class Holder:
 
     pid: int
     facts: pidfile.ProcessFacts
+    of_partition: bool = False
+    """Is it the process of one of several partitions? Otherwise it is the node, or their supervisor."""
+    partitions: "tuple[Holder, ...]" = ()
+    """Those that it has started, where it is a supervisor; the others, where it has gone already."""
 
     @property
     def paused(self) -> bool:
@@ -41,22 +50,32 @@ class Holder:
         return self.facts.state == "T"
 
 
-def holders(nodes: Collection[Node]) -> dict[int, Holder]:
+def holders(nodes: Collection[Node], partitions: int = 1) -> dict[int, Holder]:
     """The live process of each of these nodes that has one, by the node's number."""
     found = {node.id: holder for node in nodes if (holder := _of_lock(node)) is not None}
-    if len(found) == len(nodes):
+    if len(found) == len(nodes) and partitions == 1:
         return found
-    places = {os.path.realpath(node.config): node.id for node in nodes if node.id not in found}
+    places = {os.path.realpath(node.config): node.id for node in nodes}
+    theirs: dict[int, list[Holder]] = {}
     for holder, config in every_node():
         number = places.get(os.path.realpath(config))
-        if number is not None:
+        if number is None:
+            continue
+        if holder.of_partition:
+            theirs.setdefault(number, []).append(holder)
+        else:
             found.setdefault(number, holder)
+    for number, (first, *others) in theirs.items():
+        if number in found:
+            found[number] = replace(found[number], partitions=(first, *others))
+        else:
+            found[number] = replace(first, partitions=tuple(others))
     return found
 
 
-def holder_of(node: Node) -> Holder | None:
+def holder_of(node: Node, partitions: int = 1) -> Holder | None:
     """The live process of one node."""
-    return holders([node]).get(node.id)
+    return holders([node], partitions).get(node.id)
 
 
 def every_node() -> Iterator[tuple[Holder, Path]]:
@@ -146,7 +165,7 @@ def _as_node(pid: int, words: Sequence[str]) -> Iterator[tuple[Holder, Path]]:
         where = Path(config)
     holder = _alive(pid)
     if holder is not None:
-        yield holder, where
+        yield replace(holder, of_partition=_PARTITION in words), where
 
 
 def _config_in(words: Sequence[str]) -> str | None:

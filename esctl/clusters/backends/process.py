@@ -108,7 +108,7 @@ class ProcessBackend:
 
     def destroy(self, cluster: Cluster) -> list[Path]:
         """See `interface.Backend.destroy`."""
-        alive = nodeprocess.holders(cluster.nodes)
+        alive = _holders(cluster)
         if alive:
             pids = ", ".join(f"node {number} (pid {each.pid})" for number, each in sorted(alive.items()))
             raise NodesAlive(
@@ -137,7 +137,7 @@ class ProcessBackend:
 
     def nodes(self, cluster: Cluster) -> list[NodeProcess]:
         """See `interface.Backend.nodes`."""
-        found = nodeprocess.holders(cluster.nodes)
+        found = _holders(cluster)
         return [_look(node, found.get(node.id)) for node in cluster.nodes]
 
     async def start(
@@ -168,7 +168,8 @@ class ProcessBackend:
 
         async def end(node: Node, process: Holder) -> None:
             _tell_to_end(cluster, node, process, signal.SIGTERM)
-            nodeprocess.send(process, signal.SIGCONT)  # a paused process would keep the SIGTERM waiting
+            for each in (process, *process.partitions):  # a paused one would keep the SIGTERM waiting
+                nodeprocess.send(each, signal.SIGCONT)
             with trio.move_on_after(timeout_s) as patience:
                 await _gone(process.pid)
             if patience.cancelled_caught:
@@ -177,7 +178,8 @@ class ProcessBackend:
             _forget(cluster, node)
 
         asked = [node for node in cluster.nodes if node.id in numbers]
-        while live := nodeprocess.holders(asked):  # what had not yet got its lock may be seen only now
+        # Again: what had not yet got its lock may be seen only now, and what a supervisor has left.
+        while live := nodeprocess.holders(asked, cluster.partitions):
             async with trio.open_nursery() as nursery:
                 for node in asked:
                     if node.id in live:
@@ -194,10 +196,14 @@ class ProcessBackend:
 
     def pause(self, cluster: Cluster, number: int) -> int:
         """See `interface.Backend.pause`."""
-        return _signal(cluster, number, signal.SIGSTOP)
+        pid = _signal(cluster, number, signal.SIGSTOP)
+        # The supervisor stands still: it starts no other one while those that it has are stopped.
+        _signal_partitions(cluster, number, signal.SIGSTOP)
+        return pid
 
     def resume(self, cluster: Cluster, number: int) -> int:
         """See `interface.Backend.resume`."""
+        _signal_partitions(cluster, number, signal.SIGCONT)
         return _signal(cluster, number, signal.SIGCONT)
 
     # --- inside ------------------------------------------------------------------------------------
@@ -258,17 +264,15 @@ class ProcessBackend:
         Raises `NodeNotReady` when one has not ended in time.
         """
         for number in numbers:
-            note = pidfile.read_note(_pid_path(cluster, cluster.node(number)))
-            if note is None or not note.ending or pidfile.live(note) is None:
-                continue
-            with trio.move_on_after(timeout_s) as patience:
-                await _gone(note.pid)
-            if patience.cancelled_caught:
-                raise NodeNotReady(
-                    f"node {number} (pid {note.pid}) was told to end and has not ended "
-                    f"within {duration(timeout_s)}; nothing was started",
-                    next_step=f"esctl node stop {number} --cluster {cluster.name}",
-                )
+            for pid in _ending(cluster, cluster.node(number)):
+                with trio.move_on_after(timeout_s) as patience:
+                    await _gone(pid)
+                if patience.cancelled_caught:
+                    raise NodeNotReady(
+                        f"node {number} (pid {pid}) was told to end and has not ended "
+                        f"within {duration(timeout_s)}; nothing was started",
+                        next_step=f"esctl node stop {number} --cluster {cluster.name}",
+                    )
 
     async def _until_ready(
         self, cluster: Cluster, started: _Started, timeout_s: float
@@ -304,7 +308,7 @@ class ProcessBackend:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch_the_end)
                 pause_s = 0.01
-                while not await self._ready(node):
+                while not await self._ready(node, cluster.partitions):
                     await trio.sleep(pause_s)  # nothing tells when a port opens
                     pause_s = min(2 * pause_s, 0.1)
                 failure = None
@@ -338,6 +342,7 @@ def _config(cluster: Cluster, node: Node, options: NodeOptions) -> Config:
         storage=options.storage,
         log_level=options.log_level,
         faults=Faults(allowed=options.faults),
+        partitions=cluster.partitions,
         dedup=options.dedup,
         retention=options.retention,
         ancestors=options.ancestors,
@@ -358,17 +363,33 @@ def _check_files(cluster: Cluster, node: Node) -> None:
         )
 
 
+def _holders(cluster: Cluster) -> dict[int, Holder]:
+    return nodeprocess.holders(cluster.nodes, cluster.partitions)
+
+
+def _ending(cluster: Cluster, node: Node) -> list[int]:
+    """The processes of a node that were told to end: by a command, or by the end of their supervisor."""
+    note = pidfile.read_note(_pid_path(cluster, node))
+    if note is not None and note.ending and pidfile.live(note) is not None:
+        return [note.pid]
+    found = nodeprocess.holder_of(node, cluster.partitions) if cluster.partitions > 1 else None
+    if found is None or not found.of_partition:
+        return []
+    return [each.pid for each in (found, *found.partitions)]
+
+
 def _look(node: Node, process: Holder | None) -> NodeProcess:
     if process is None:
         return NodeProcess(node, RunState.DOWN, None, None, None)
     run_state = RunState.PAUSED if process.paused else RunState.RUNNING
-    return NodeProcess(
-        node, run_state, process.pid, pidfile.rss_bytes(process.pid), pidfile.uptime_s(process.facts)
-    )
+    rss_bytes = pidfile.rss_bytes(process.pid)
+    if rss_bytes is not None:
+        rss_bytes += sum(pidfile.rss_bytes(each.pid) or 0 for each in process.partitions)
+    return NodeProcess(node, run_state, process.pid, rss_bytes, pidfile.uptime_s(process.facts))
 
 
 def _live(cluster: Cluster, node: Node) -> Holder:
-    process = nodeprocess.holder_of(node)
+    process = nodeprocess.holder_of(node, cluster.partitions)
     if process is None:
         raise NodeNotRunning(
             f"node {node.id} of cluster {cluster.name} is not running",
@@ -382,6 +403,14 @@ def _signal(cluster: Cluster, number: int, which: signal.Signals) -> int:
     if not nodeprocess.send(process, which):
         raise NodeNotRunning(f"node {number} of cluster {cluster.name} has just ended")
     return process.pid
+
+
+def _signal_partitions(cluster: Cluster, number: int, which: signal.Signals) -> None:
+    """Send the signal to the processes of a node's partitions, where it has several."""
+    node = cluster.node(number)
+    process = nodeprocess.holder_of(node, cluster.partitions) if cluster.partitions > 1 else None
+    for each in process.partitions if process is not None else ():
+        nodeprocess.send(each, which)
 
 
 def _forget(cluster: Cluster, node: Node) -> None:
@@ -402,13 +431,20 @@ def _tell_to_end(cluster: Cluster, node: Node, process: Holder, which: signal.Si
 
 
 async def _kill(cluster: Cluster, node: Node, process: Holder) -> None:
-    _tell_to_end(cluster, node, process, signal.SIGKILL)
-    with trio.move_on_after(KILL_TIMEOUT_S) as patience:
-        await _gone(process.pid)
-    if patience.cancelled_caught:
-        raise MachineRefused(
-            f"node {node.id} (pid {process.pid}) was killed and does not go: it hangs in the kernel"
-        )
+    left: Holder | None = process
+    while left is not None:
+        _tell_to_end(cluster, node, left, signal.SIGKILL)  # a supervisor first: it starts no other one then
+        for each in left.partitions:
+            nodeprocess.send(each, signal.SIGKILL)
+        for each in (left, *left.partitions):
+            with trio.move_on_after(KILL_TIMEOUT_S) as patience:
+                await _gone(each.pid)
+            if patience.cancelled_caught:
+                raise MachineRefused(
+                    f"node {node.id} (pid {each.pid}) was killed and does not go: it hangs in the kernel"
+                )
+        # What the supervisor had only just started when it was killed.
+        left = nodeprocess.holder_of(node, cluster.partitions) if cluster.partitions > 1 else None
 
 
 async def _gone(pid: int) -> int | None:

@@ -82,13 +82,13 @@ def failover(
     nothing is acked, why, and whether any event is lost
 
     The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
-    from esctl.query import survey as surveys  # loaded late: it brings trio and the client
+    from esctl.query import ringsurvey  # loaded late: it brings trio and the client
 
     screens.check_name(save)
     with run.changing() as cluster:
         backend = backend_named(cluster.backend)
         what = f"bench failover --kind {kind}"
-        uncounted = run.trio(lambda: surveys.uncounted(cluster))
+        uncounted = run.trio(lambda: ringsurvey.uncounted(cluster))
         change = guard.can_spare_one(cluster, backend.nodes(cluster), what, uncounted)
         if kind is StrikeKind.TRANSFER:
             change = guard.quorum_change(cluster, backend.nodes(cluster))  # nobody goes down

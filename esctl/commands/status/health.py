@@ -1,7 +1,7 @@
 """`esctl status health`: is the cluster well, and if not, why, and what helps?"""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
 
 import typer
 
@@ -10,6 +10,7 @@ from esctl.cli.invocation import Invocation
 from esctl.errors import InvalidArgument, NotHealthy
 from esctl.exits import Exit, exit_of
 from esctl.ui.answer import Answer, Cell, Line, Table, Tone, Trouble, Value, View
+from esctl.ui.formatting import leaders_named
 from esctl.ui.terminal import Output, Terminal
 from esctl.ui.values import NodeId
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from esctl.query.checkup import Checkup, StageData
+    from esctl.query.ringsurvey import PartitionLeader
     from esctl.query.survey import QuorumData
 
 
@@ -27,8 +29,9 @@ class HealthAnswer(TypedDict):
     healthy: bool
     serving: bool
     leader: NodeId | None
-    quorum: "QuorumData"
+    quorum: Annotated["QuorumData", "With several partitions, that of the worst"]
     stages: "list[StageData]"
+    partitions: NotRequired["list[PartitionLeader]"]
 
 
 class HealthRecord(HealthAnswer):
@@ -69,9 +72,8 @@ async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
             terminal.record(record)
         else:
             summary = _summary(checkup)
-            who = checkup.survey.leader
-            leads = f"; node {who.node.id} leads" if who is not None else "; nobody leads"
-            terminal.toned([(f"{time} ", Tone.DIM), (f"{summary.text}{leads}", summary.tone)])
+            leads = leaders_named(checkup.leaders)
+            terminal.toned([(f"{time} ", Tone.DIM), (f"{summary.text}; {leads}", summary.tone)])
             for stage in checkup.stages:
                 for reason, step in stage.flaws:
                     head = (f"  {stage.name}: {reason}", Tone.NORMAL)
@@ -82,14 +84,18 @@ async def _watch(terminal: Terminal, changes: "AsyncIterator[Checkup]") -> None:
 
 def _data(checkup: "Checkup") -> HealthAnswer:
     survey = checkup.survey
-    return {
+    alone = checkup.leaders[0] if checkup.ring is None else None
+    data: HealthAnswer = {
         "cluster": survey.cluster.name,
         "healthy": checkup.healthy,
         "serving": checkup.serving,
-        "leader": survey.leader.node.id if survey.leader is not None else None,
+        "leader": alone,
         "quorum": survey.quorum_data(),
         "stages": [stage.as_data() for stage in checkup.stages],
     }
+    if checkup.ring is not None:
+        data["partitions"] = checkup.ring.leaders()
+    return data
 
 
 def answer_of(checkup: "Checkup") -> Answer[HealthAnswer]:
@@ -119,9 +125,8 @@ def answer_of(checkup: "Checkup") -> Answer[HealthAnswer]:
 
 
 def _summary(checkup: "Checkup") -> Line:
-    survey = checkup.survey
     if checkup.healthy:
-        return Line(f"healthy: {survey.quorum_text}", Tone.GOOD)
+        return Line(f"healthy: {checkup.quorum_text}", Tone.GOOD)
     if checkup.serving:
-        return Line(f"degraded: events are taken and read; {survey.quorum_text}", Tone.WARN)
-    return Line(f"not serving: {survey.quorum_text}", Tone.BAD)
+        return Line(f"degraded: events are taken and read; {checkup.quorum_text}", Tone.WARN)
+    return Line(f"not serving: {checkup.quorum_text}", Tone.BAD)

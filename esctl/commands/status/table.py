@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
-from esctl.cli.durationoption import duration_option
-from esctl.cli.invocation import Invocation
-from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S, RunState
+from esctl.clusters.backends.interface import RunState
 from esctl.exits import Exit
 from esctl.query.dedupstate import DedupState
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
@@ -13,10 +11,14 @@ from esctl.ui.values import Address, Count, ErrorCode, NodeId, Seconds
 
 if TYPE_CHECKING:
     from esctl.faults.nodeorders import FaultData
+    from esctl.query.ringsurvey import RingData, RingSurvey
     from esctl.query.survey import QuorumData, Report, Survey
 
 CLOCK_OFF_MS: Final = 1_000
 """Less is what clocks of different machines may well differ by."""
+
+
+RoleName = Literal["leader", "follower", "candidate", "pre-candidate"]
 
 
 class RefusalData(TypedDict):
@@ -35,7 +37,7 @@ class StatusRow(TypedDict):
     up: bool
     state: RunState
     why: str | None
-    role: Literal["leader", "follower", "candidate", "pre-candidate"] | None
+    role: RoleName | None
     rejoining: bool
     term: Count | None
     last_index: Count | None
@@ -53,42 +55,61 @@ class StatusRow(TypedDict):
     faults: "list[FaultData]"
 
 
+class ReplicaRow(TypedDict):
+    """A node's part in one partition; null is what cannot be known of one that does not answer."""
+
+    id: NodeId
+    up: bool
+    why: str | None
+    role: RoleName | None
+    rejoining: bool
+    pid: int | None
+    next_offset: Count | None
+    lag_events: int | None
+    rss_bytes: Count | None
+
+
+class PartitionRow(TypedDict):
+    """A partition: who leads it, how long its log is, and what it owns."""
+
+    id: Count
+    leader: NodeId | None
+    term: Count | None
+    next_offset: Annotated[Count | None, "Of its leader; null where nobody leads"]
+    share: Annotated[float, ("minimum", 0), ("maximum", 1), "The part of the circle that it owns"]
+    nodes: list[ReplicaRow]
+
+
 class StatusAnswer(TypedDict):
-    """Every configured node."""
+    """Every configured node, and every partition.
+
+    With several partitions, what a node says of its log and its role is by partition only, and null here.
+    """
 
     cluster: str
     leader: NodeId | None
     term: Count | None
-    quorum: "QuorumData"
+    quorum: Annotated["QuorumData", "With several partitions, that of the worst"]
     storage: str
     nodes: list[StatusRow]
-
-
-def status(
-    run: Invocation,
-    timeout: Annotated[
-        float, duration_option("--timeout", "Time for each node to answer", low_s=0.05)
-    ] = ANSWER_TIMEOUT_S,
-) -> Answer[StatusAnswer]:
-    """Show the role, log, lag and memory of every node, and whether a majority is up"""
-    from esctl.query import survey  # loaded late: it brings trio and the client
-
-    cluster = run.cluster()
-    found = run.trio(lambda: survey.ask(cluster, timeout))
-    for warning in warnings(found):
-        run.terminal.warn(warning)
-    return answer_of(found)
+    ring: "RingData"
+    partitions: list[PartitionRow]
 
 
 def answer_of(survey: "Survey") -> Answer[StatusAnswer]:
-    """The answer of `esctl status`. When no node answers, the rows are there all the same."""
+    """The answer for one partition. When no node answers, the rows are there all the same."""
+    from esctl.query.ringsurvey import RingSurvey
+
+    ring = RingSurvey(survey.cluster, [survey])
     data: StatusAnswer = {
         "cluster": survey.cluster.name,
         "leader": survey.leader.node.id if survey.leader is not None else None,
         "term": survey.term or None,
         "quorum": survey.quorum_data(),
         "storage": survey.cluster.storage,
-        "nodes": [_node_data(survey, report) for report in survey.reports],
+        "nodes": [node_data(survey, report) for report in survey.reports],
+        "ring": ring.ring_data(),
+        "partitions": partition_rows(ring),
     }
     if survey.up:
         return Answer(data, _views(survey))
@@ -174,7 +195,38 @@ def _ailing(report: "Report") -> str:
     return "paused" if report.process.state is RunState.PAUSED else f"down: {report.why}"
 
 
-def _node_data(survey: "Survey", report: "Report") -> StatusRow:
+def partition_rows(ring: "RingSurvey") -> list[PartitionRow]:
+    """Every partition, for the JSON answer."""
+    shares = ring.ring.shares()
+    return [
+        {
+            "id": number,
+            "leader": survey.leader.node.id if survey.leader is not None else None,
+            "term": survey.term or None,
+            "next_offset": survey.leader.number("next_offset") if survey.leader is not None else None,
+            "share": round(shares[number], 6),
+            "nodes": [_replica_row(survey, report) for report in survey.reports],
+        }
+        for number, survey in enumerate(ring.partitions)
+    ]
+
+
+def _replica_row(survey: "Survey", report: "Report") -> ReplicaRow:
+    return {
+        "id": report.node.id,
+        "up": report.up,
+        "why": report.why or None,
+        "role": report.status["role"] if report.status is not None else None,
+        "rejoining": report.rejoining,
+        "pid": report.number("pid"),
+        "next_offset": report.number("next_offset"),
+        "lag_events": survey.behind(report, "next_offset"),
+        "rss_bytes": report.number("rss_bytes"),
+    }
+
+
+def node_data(survey: "Survey", report: "Report") -> StatusRow:
+    """A node of the only partition, for the JSON answer."""
     status = report.status
     return {
         "id": report.node.id,
@@ -203,16 +255,20 @@ def _node_data(survey: "Survey", report: "Report") -> StatusRow:
     }
 
 
-def _views(survey: "Survey") -> list[View]:
+def quorum_tone(survey: "Survey") -> Tone:
+    """How it looks that so many more nodes may fail."""
     held = survey.may_fail > 0 or (survey.may_fail == 0 and len(survey.cluster.nodes) == 1)
-    tone = Tone.GOOD if held else Tone.WARN if survey.may_fail == 0 else Tone.BAD
+    return Tone.GOOD if held else Tone.WARN if survey.may_fail == 0 else Tone.BAD
+
+
+def _views(survey: "Survey") -> list[View]:
     leader = survey.leader
     head = Fields(
         [
             ("cluster", Cell(survey.cluster.name, Tone.STRONG)),
             ("leader", Cell(f"node {leader.node.id}", Tone.GOOD) if leader else Cell("none", Tone.BAD)),
             ("term", str(survey.term) if survey.up else None),
-            ("quorum", Cell(survey.quorum_text, tone)),
+            ("quorum", Cell(survey.quorum_text, quorum_tone(survey))),
             ("storage", survey.cluster.storage),
         ]
     )
@@ -221,7 +277,7 @@ def _views(survey: "Survey") -> list[View]:
 
 
 def _row(survey: "Survey", report: "Report") -> list[Value]:
-    role, lag = _role(survey, report), survey.behind(report, "next_offset")
+    role, lag = role_of(survey, report), survey.behind(report, "next_offset")
     return [
         report.node.id,
         role,
@@ -233,7 +289,8 @@ def _row(survey: "Survey", report: "Report") -> list[Value]:
     ]
 
 
-def _role(survey: "Survey", report: "Report") -> Cell:
+def role_of(survey: "Survey", report: "Report") -> Cell:
+    """Its role in a word, or why it has none."""
     if report.status is None:
         paused = report.process.state is RunState.PAUSED
         return Cell("paused", Tone.WARN) if paused else Cell("down", Tone.BAD)

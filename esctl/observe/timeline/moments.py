@@ -185,12 +185,13 @@ LEFT_OUT: Final = frozenset(
     {
         "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
         "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "peers_asked", "snapshot_sent",
-        "keys_missing", "client_dropped", "window_has_room",
+        "keys_missing", "client_dropped", "connection_left", "window_has_room",
     }
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""
 KNOWN: Final = frozenset(_TELLINGS) | LEFT_OUT | {
     "savepoint_unusable", "left_to_the_next_start", "peer_dropped", "client_refused", "handshakes_displaced",
-    "history_conflict",
+    "history_conflict", "connection_refused", "supervisor_started", "supervisor_gone",
+    "partition_started", "partition_ended", "partition_killed",
 }  # fmt: skip
 """Every event that a node writes."""

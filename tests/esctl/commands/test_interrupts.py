@@ -24,7 +24,7 @@ COMMANDS: dict[tuple[str, str], list[str]] = {
     ("bench/produce.py", "produce"): ["bench produce --rate 500 --warmup 0.2 --duration 5s"],
     ("bench/soak.py", "soak"): ["bench soak --minutes 1 --rate 500 --warmup 0.2"],
     ("bench/sweep.py", "sweep"): ["bench sweep --rates 500 --warmup 0.2 --duration 5s"],
-    ("cluster.py", "_roll"): ["cluster restart --rolling"],
+    ("cluster/stopping.py", "_roll"): ["cluster restart --rolling"],
     ("consume.py", "consume"): ["consume --from 26900 --follow"],
     ("demo.py", "demo"): ["demo"],
     ("export.py", "export"): ["export --save {directory}/events.db --max 5000"],
