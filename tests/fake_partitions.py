@@ -1,6 +1,7 @@
 """A scripted cluster with several partitions: a `FakeCluster` for each, behind the same addresses.
 
-As a supervisor does, a node reads the first frame of a connection and hands it to the partition that it names.
+As a supervisor does, a node reads the first frame of a connection and hands it to the partition that it
+names.
 """
 
 import trio

@@ -55,6 +55,16 @@ PartitionOption = Annotated[
         help="Partition to ask or change; required if there are several",
     ),
 ]
+OnePartition = Annotated[
+    int | None,
+    typer.Option(
+        "--partition",
+        metavar="K",
+        min=0,
+        max=limits.MAX_PARTITIONS - 1,
+        help="Read only this partition; by default, all",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
