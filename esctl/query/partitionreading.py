@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import trio
 
 from esctl.clusters.state import Cluster
+from esctl.query.eachpartition import of_each
 from esctl.query.logreading import (
     Bounds,
     Reading,
@@ -25,9 +26,6 @@ from esctl.query.logreading import (
     subscription,
 )
 from esnode.client import BatchSubscription, MergedBatches, StoredBatch, connect
-from esnode.errors import EventStreamError
-
-T = TypeVar("T")
 
 
 class BatchSource(Protocol):
@@ -84,7 +82,7 @@ async def reading_all(
 
     Raises as `reading` does, with the partition in the message; then nothing was read of any.
     """
-    bounds = await _of_each(
+    bounds = await of_each(
         cluster, lambda partition: bounds_of(cluster, replace(wanted, partition=partition), stale)
     )
     begins = {partition: one.begin for partition, one in bounds.items()}
@@ -116,23 +114,3 @@ def _subscriber(
         }
 
     return subscribe
-
-
-async def _of_each(cluster: Cluster, ask: Callable[[int], Awaitable[T]]) -> dict[int, T]:
-    """What is asked of each partition, all at once; raises the first error, and says of which it is."""
-    answers: dict[int, T] = {}
-    errors: dict[int, EventStreamError] = {}
-
-    async def ask_one(partition: int) -> None:
-        try:
-            answers[partition] = await ask(partition)
-        except EventStreamError as error:
-            errors[partition] = error
-
-    async with trio.open_nursery() as nursery:
-        for partition in range(cluster.partitions):
-            nursery.start_soon(ask_one, partition)
-    for partition in sorted(errors):
-        error = errors[partition]
-        raise type(error)(f"partition {partition}: {error}", next_step=error.next_step) from error
-    return {partition: answers[partition] for partition in range(cluster.partitions)}

@@ -199,7 +199,7 @@ REFUSED = (
     "export --save x.db", "fault ls", "fault heal --all", "fault pause 1", "fault kill 1",
     "fault partition isolate 1", "fault storm --yes", "compact --before 1", "backup create",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
-    "bench produce", "playbook plan rolling-restart",
+    "bench consume", "bench e2e", "bench failover --yes", "bench start", "playbook plan rolling-restart",
 )  # fmt: skip
 
 
