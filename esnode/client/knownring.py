@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from esnode import limits
-from esnode.ring import Ring, token_of
+from esnode.ring import TOKEN_BYTES, Ring, token_of
 
 REMEMBERED_SOURCES: Final = 4096
 
@@ -38,6 +38,17 @@ class KnownRing:
         if self._ring is None or type(source) is not str or len(source) > limits.MAX_ID_BYTES:
             return 0
         return self._owner_of(source)
+
+    def owner_of_all(self, keys: bytes) -> int | None:
+        """The partition of all of these packed keys, at least one; None where they are of several."""
+        if self._ring is None:
+            return 0
+        token, count = keys[:TOKEN_BYTES], len(keys) // limits.KEY_BYTES
+        # Most batches are of one source: then a look at each byte of the tokens is enough.
+        if all(keys[n :: limits.KEY_BYTES] == token[n : n + 1] * count for n in range(TOKEN_BYTES)):
+            return self._ring.owner(int.from_bytes(token))
+        first, *others = set(self._ring.owners(keys))
+        return None if others else first
 
     def owners(self, keys: bytes) -> list[int]:
         """The partition of each of these packed keys."""

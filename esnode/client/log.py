@@ -320,12 +320,11 @@ class Log:
         self, batch: Batch, first_sequence: int | None, on_sent: Callable[[], None] | None
     ) -> BatchAck:
         check_batch(batch)
-        places = _places(self._ring.owners(batch.keys))
-        if len(places) == 1:
-            (partition,) = places
-            log = self._logs[partition]
-            return await log.append_batch(batch, first_sequence=first_sequence, on_sent=on_sent)
+        partition = self._ring.owner_of_all(batch.keys)
+        if partition is not None:
+            return await self._logs[partition].append_checked(batch, first_sequence, on_sent)
         _check_unnumbered(first_sequence)
+        places = _places(self._ring.owners(batch.keys))
         note = None if on_sent is None else _once(on_sent)
         calls = [
             self._logs[partition].begin([select(batch, of_it)], on_sent=note)

@@ -212,6 +212,12 @@ class PartitionLog:
         or cancelled, without that is certainly not stored.
         """
         check_batch(batch)
+        return await self.append_checked(batch, first_sequence, on_sent)
+
+    async def append_checked(
+        self, batch: Batch, first_sequence: int | None, on_sent: Callable[[], None] | None
+    ) -> BatchAck:
+        """The same for a batch that was checked."""
         self.check_sequence(first_sequence, batch.count)
         return await self._ordered(first_sequence, on_sent).append_one(batch)
 
