@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from esnode.config import Address
+from esnode.errors import Unreachable
 from esnode.messages import Hello
 from esnode.transport.connection import Connection, say_goodbye, unknown_partition
 from esnode.wire.frames import decode
@@ -44,11 +45,15 @@ class FakePartitions:
         for number, part in enumerate(self.parts):
             part.leader = number % size + 1
         self.addresses = self.parts[0].addresses
+        self.is_down = False
+        """Whether no node takes a connection."""
         self._nursery = nursery
 
     async def dial(self, address: Address) -> trio.abc.Stream:
         """The client's `Dialer`."""
         await trio.lowlevel.checkpoint()
+        if self.is_down:
+            raise Unreachable(f"{address} refuses")
         ours, theirs = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self._serve, address.port, theirs)
         return ours

@@ -15,6 +15,9 @@ from esnode.client.stored import StoredBatch, StoredEvent, stored_event
 from esnode.client.subscription import BatchSubscription
 from esnode.errors import EventStreamError
 
+Came = tuple[int, StoredBatch | EventStreamError]
+"""What a partition gave, or what ended it."""
+
 
 class MergedBatches:
     """An async iterator of `StoredBatch`, without end. For one task at a time.
@@ -35,7 +38,7 @@ class MergedBatches:
         self._nursery = nursery
         self._scope: trio.CancelScope | None = None
         self._subscriptions: dict[int, BatchSubscription] = {}
-        self._receive: trio.MemoryReceiveChannel[tuple[int, StoredBatch | EventStreamError]]
+        self._receive: trio.MemoryReceiveChannel[Came]
 
     def __aiter__(self) -> Self:
         return self
@@ -52,12 +55,11 @@ class MergedBatches:
 
     async def _begin(self) -> None:
         self._subscriptions = await self._open_all(self.next_offsets)
-        send, self._receive = trio.open_memory_channel[tuple[int, StoredBatch | EventStreamError]](0)
+        send, self._receive = trio.open_memory_channel[Came](0)
         self._scope = trio.CancelScope()
         for partition, subscription in self._subscriptions.items():
             self.next_offsets[partition] = subscription.next_offset
-            self._nursery.start_soon(_pass_on, partition, subscription, send.clone(), self._scope)
-        send.close()
+        self._nursery.start_soon(_follow, dict(self._subscriptions), send, self._scope)
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,16 +119,24 @@ class MergedEvents:
         await self._batches.aclose()
 
 
-async def _pass_on(
-    partition: int,
-    subscription: BatchSubscription,
-    send: trio.MemorySendChannel[tuple[int, StoredBatch | EventStreamError]],
+async def _follow(
+    subscriptions: Mapping[int, BatchSubscription],
+    send: trio.MemorySendChannel[Came],
     scope: trio.CancelScope,
 ) -> None:
+    """Pass on what each gives, until `scope` is cancelled."""
+    with scope, send:
+        async with trio.open_nursery() as nursery:
+            for partition, subscription in subscriptions.items():
+                nursery.start_soon(_pass_on, partition, subscription, send)
+
+
+async def _pass_on(
+    partition: int, subscription: BatchSubscription, send: trio.MemorySendChannel[Came]
+) -> None:
     """Everything that comes, and the error that ends it. One after the other, as fast as it is read."""
-    with send, scope:
-        try:
-            async for batch in subscription:
-                await send.send((partition, batch))
-        except EventStreamError as error:
-            await send.send((partition, error))
+    try:
+        async for batch in subscription:
+            await send.send((partition, batch))
+    except EventStreamError as error:
+        await send.send((partition, error))
