@@ -15,6 +15,7 @@ from esnode.config import Address
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
 from esnode.errors import (
     ConnectionLost,
+    Moved,
     NotLeader,
     OffsetOutOfRange,
     OutOfSequence,
@@ -163,7 +164,12 @@ class FakeNode:
             return self.says
         leader = self.cluster.leader
         address = f"node:{leader}" if leader else ""
-        return LeaderIs(self.cluster.term, leader, address, self.cluster.log.next_offset)
+        cluster = self.cluster
+        return LeaderIs(
+            *(cluster.term, leader, address, cluster.log.next_offset),
+            cluster.ring_version,
+            cluster.partitions,
+        )
 
     async def send(self, connection: Connection, reply: Reply) -> None:
         lock = self.connections.get(connection)
@@ -211,6 +217,8 @@ class FakeNode:
         match message:
             case Append() | OpenProducerSession() | TransferLeadership() if not leads:
                 return Refused(message.request_id, NotLeader.code, "another node leads")
+            case Append(request_id, batch) if not self.cluster.owns(batch):
+                return Refused(request_id, Moved.code, "the source belongs to another partition")
             case Append(request_id, batch) if batch.producer is not None:
                 return self.append_in_session(request_id, batch, batch.producer)
             case Append(request_id, batch):
@@ -306,6 +314,8 @@ class FakeCluster:
         self.name = name
         self.partition = partition
         self.partitions = partitions
+        self.ring_version = 1
+        self.owns: Callable[[Batch], bool] = lambda _batch: True
         self.term = 1
         self.leader = 1
         self.log = FakeLog(partition=partition)

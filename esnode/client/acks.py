@@ -4,7 +4,8 @@ Computes only. Called by `log.py` and `batcher.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange
 
@@ -36,6 +37,8 @@ class BatchAck:
     duplicates: int
     resent: bool
     partitions: tuple[int, ...] = ()
+    parts: tuple[tuple[Sequence[int], "BatchAck"], ...] = field(default=(), repr=False, compare=False)
+    """Of a batch that was split: the places of each part's events in it, and its answer."""
 
     @property
     def placed_ranges(self) -> list[tuple[int, OffsetRange]]:
@@ -47,7 +50,9 @@ def joined(acks: Sequence[BatchAck]) -> BatchAck:
     """The answer to a batch that was sent in parts, one behind the other."""
     if len(acks) == 1:
         return acks[0]
-    return _batch_ack([placed for ack in acks for placed in ack.placed_ranges], acks)
+    ends = accumulate((sum(part.count for part in ack.ranges) for ack in acks), initial=0)
+    parts = [(range(begin, end), ack) for (begin, end), ack in zip(pairwise(ends), acks, strict=True)]
+    return _batch_ack([placed for ack in acks for placed in ack.placed_ranges], parts)
 
 
 def put_together(parts: Sequence[tuple[Sequence[int], BatchAck]]) -> BatchAck:
@@ -67,7 +72,7 @@ def put_together(parts: Sequence[tuple[Sequence[int], BatchAck]]) -> BatchAck:
             ranges.append((partition, OffsetRange(before.base_offset, before.count + 1)))
         else:
             ranges.append((partition, OffsetRange(offset, 1)))
-    return _batch_ack(ranges, [ack for _, ack in parts])
+    return _batch_ack(ranges, parts)
 
 
 def _follows(before: OffsetRange, offset: int) -> bool:
@@ -76,22 +81,33 @@ def _follows(before: OffsetRange, offset: int) -> bool:
     return before.base_offset + before.count == offset
 
 
-def _batch_ack(placed: Sequence[tuple[int, OffsetRange]], acks: Sequence[BatchAck]) -> BatchAck:
+def _batch_ack(
+    placed: Sequence[tuple[int, OffsetRange]], parts: Sequence[tuple[Sequence[int], BatchAck]]
+) -> BatchAck:
+    acks = [ack for _, ack in parts]
     partitions = tuple(partition for partition, _ in placed)
     return BatchAck(
         tuple(part for _, part in placed),
         sum(ack.duplicates for ack in acks),
         any(ack.resent for ack in acks),
         partitions if any(partitions) else (),
+        tuple(parts),
     )
 
 
 def acks_of(answer: BatchAck) -> list[Ack]:
-    """One `Ack` an event, in the order of a batch that went to one partition.
+    """One `Ack` an event, in the order of the batch.
 
-    The answer says how many events are new, not which. New ones get the next offsets of the log, so
-    they have the highest; an id that is twice in one batch is new at its first place.
+    The answer of a partition says how many events are new, not which. New ones get the next offsets of the
+    log, so they have the highest; an id that is twice in one batch is new at its first place.
     """
+    if answer.parts:
+        placed = {
+            place: ack
+            for places, of_part in answer.parts
+            for place, ack in zip(places, acks_of(of_part), strict=True)
+        }
+        return [placed[place] for place in range(len(placed))]
     offsets: list[int] = []
     for part in answer.ranges:
         if part.base_offset == UNKNOWN_OFFSET:

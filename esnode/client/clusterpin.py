@@ -22,19 +22,19 @@ class Identity:
 class ClusterPin:
     """The identity of one client's cluster, and the partition that is meant.
 
-    Without a partition the cluster must not have several. `learn` is told of each node of the cluster that
-    answers.
+    Without a partition the cluster must not have several. `learn` is told of the ring of each node that
+    answers: its version, and how many partitions it has.
     """
 
     def __init__(
         self,
         cluster: str | Identity,
         partition: int | None = None,
-        learn: Callable[[Welcome], None] | None = None,
+        learn: Callable[[int, int], None] = lambda _version, _partitions: None,
     ) -> None:
         self.partition = partition
+        self.learn = learn
         self._identity = Identity(cluster) if isinstance(cluster, str) else cluster
-        self._learn = learn
 
     @property
     def cluster(self) -> str:
@@ -42,8 +42,8 @@ class ClusterPin:
         return self._identity.cluster
 
     def for_partition(self, partition: int | None) -> "ClusterPin":
-        """The same cluster, and another partition; it teaches nothing."""
-        return ClusterPin(self._identity, partition)
+        """The same cluster, and another partition."""
+        return ClusterPin(self._identity, partition, self.learn)
 
     def check(self, welcome: Welcome) -> None:
         """Keep to the cluster of a node that has answered.
@@ -57,5 +57,4 @@ class ClusterPin:
             )
         if self.partition is None and welcome.partitions > 1:
             raise PartitionNeeded(f"{self.cluster!r} has the partitions 0 to {welcome.partitions - 1}")
-        if self._learn is not None:
-            self._learn(welcome)
+        self.learn(welcome.ring_version, welcome.partitions)

@@ -28,9 +28,13 @@ class KnownRing:
         if version <= self.version:
             return False
         self.version, self.partitions = version, partitions
-        self._ring = Ring(version, range(partitions)) if partitions > 1 else None
+        self._ring = self.ring() if partitions > 1 else None
         self._owner_of.cache_clear()
         return True
+
+    def ring(self) -> Ring:
+        """The whole of it."""
+        return Ring(self.version, range(self.partitions))
 
     def owner_of(self, event: Mapping[str, Any]) -> int:
         """The partition of an event; 0 for one without a valid source, which is no event."""
@@ -62,3 +66,10 @@ class KnownRing:
             return self._ring.owner(int.from_bytes(token_of(source)))
         except UnicodeEncodeError:
             return 0
+
+
+def tokens_of(keys: bytes) -> list[int]:
+    """The token of each of these packed keys."""
+    return [
+        int.from_bytes(keys[place : place + TOKEN_BYTES]) for place in range(0, len(keys), limits.KEY_BYTES)
+    ]

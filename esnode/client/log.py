@@ -10,6 +10,7 @@ Sending an event again, with the same `source` and `id`, is always safe.
 
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,20 +21,26 @@ from esnode.client.acks import Ack, BatchAck, acks_of, put_together
 from esnode.client.checks import check_batch
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
-from esnode.client.knownring import KnownRing
+from esnode.client.heldsources import HeldSources
+from esnode.client.knownring import KnownRing, tokens_of
 from esnode.client.merged import MergedBatches, MergedEvents
+from esnode.client.movedappend import MovedAppend
 from esnode.client.partitionlog import KeyState, PartitionLog, Settings
 from esnode.client.producer import ProducerState
+from esnode.client.request import Request
+from esnode.client.splitcall import all_of, once
 from esnode.client.stored import StoredEvent
 from esnode.client.subscription import BatchSubscription, Subscription
 from esnode.config import Address, parse_address
 from esnode.dedup.batch import Batch, select
-from esnode.errors import EventStreamError, InvalidRequest, Moved, PartitionNeeded, UnknownPartition
+from esnode.errors import InvalidRequest, PartitionNeeded, UnknownPartition
 from esnode.events import make_batches
-from esnode.messages import Welcome
+from esnode.ring import token_of
 from esnode.transport.connection import Dialer, open_stream
 
 T = TypeVar("T")
+Target = tuple[int, bool]
+"""A partition, and whether it is for events that wait: see `HeldSources`."""
 
 
 def connect(
@@ -148,14 +155,22 @@ class Log:
         self._only: PartitionLog | None = None
         """The log of the only partition, once ready."""
         partition = settings.partition
-        self._pin = ClusterPin(settings.cluster, partition or 0, self._learn if partition is None else None)
-        self._first = self._open(partition or 0, self._pin)
+        self._held = HeldSources()
+        self._is_first_ring = True
+        """Whether nothing was routed by another ring than the newest one."""
+        if partition is None:
+            self._pin = ClusterPin(settings.cluster, 0, self._learn)
+        else:
+            self._pin = ClusterPin(settings.cluster, partition)
+        self._first = self._open(partition or 0)
         if partition is not None:
             self._only, self._ready = self._first, True
 
-    def _open(self, partition: int, pin: ClusterPin) -> PartitionLog:
+    def _open(self, partition: int) -> PartitionLog:
         """Begin with a partition: it dials all nodes."""
+        pin = self._pin if partition == self._pin.partition else self._pin.for_partition(partition)
         dispatcher = Dispatcher(pin, self._dial, self._rng, self._nursery)
+        dispatcher.router = self if self._settings.partition is None else None
         log = self._logs[partition] = PartitionLog(dispatcher, pin, self._settings, self._dial, self._rng)
         for address in self._addresses:
             dispatcher.add_link(address)
@@ -163,14 +178,34 @@ class Log:
             self._nursery.start_soon(task)
         return log
 
-    def _learn(self, welcome: Welcome) -> None:
-        """A node has answered: it says how many partitions there are."""
-        if self._closed or not self._ring.learn(welcome.ring_version, welcome.partitions):
+    def _learn(self, version: int, partitions: int) -> None:
+        """A node says by which ring it goes."""
+        old = self._ring.ring() if 0 < self._ring.version < version else None
+        if self._closed or not self._ring.learn(version, partitions):
             return
-        for partition in range(welcome.partitions):
+        for partition in range(partitions):
             if partition not in self._logs:
-                self._open(partition, self._pin.for_partition(partition))
+                self._open(partition)
+        if old is not None:
+            self._is_first_ring = False
+            for partition in self._held.begin(old, self._ring.ring()):
+                self._logs[partition].route_again(partial(self._held.drained, partition))
         self._get_ready()
+
+    def is_stray(self, batch: Batch, partition: int) -> bool:
+        """Whether a batch that was routed by an older ring has events of other partitions."""
+        return not self._is_first_ring and self._ring.owner_of_all(batch.keys) != partition
+
+    def move(self, request: Request, partition: int) -> Request | None:
+        """Send an append to the owners of its events; what stays with `partition`, if anything."""
+        assert request.batch is not None
+        places = _places(self._ring.owners(request.batch.keys))
+        homes = {owner: self._logs[owner].dispatcher for owner in places}
+        moved = MovedAppend(request, partition, places, homes)
+        for owner, part in moved.parts.items():
+            if owner != partition:
+                homes[owner].submit(part)
+        return moved.parts.get(partition)
 
     def _get_ready(self) -> None:
         if self._ring.partitions and not self._order.locked():
@@ -285,34 +320,31 @@ class Log:
         return self._where_it_belongs(lambda: self._append_batch(batch, first_sequence, on_sent))
 
     async def _where_it_belongs(self, go: Callable[[], Awaitable[T]]) -> T:
-        """What `go` returns, which asks the ring: again when a newer ring is known than it had asked."""
+        """What `go` returns, which asks the ring: called once that is known."""
         await self._wait_ready()
-        while True:
-            version = self._ring.version
-            try:
-                return await go()
-            except Moved:
-                if self._ring.version == version:
-                    raise
+        return await go()
 
-    def _append(self, event: Mapping[str, Any], sequence: int | None) -> Awaitable[Ack]:
-        return self._logs[self._ring.owner_of(event)].append(event, sequence=sequence)
+    async def _append(self, event: Mapping[str, Any], sequence: int | None) -> Ack:
+        if self._held and (token := _token_of(event)) is not None and self._held.holds(token):
+            await self._held.wait({token})
+        return await self._logs[self._ring.owner_of(event)].append(event, sequence=sequence)
 
     async def _append_many(
         self, events: Sequence[Mapping[str, Any]], first_sequence: int | None
     ) -> list[Ack]:
-        places = _places([self._ring.owner_of(event) for event in events])
-        if len(places) < 2:
-            log = self._logs[next(iter(places), 0)]
-            return await log.append_many(events, first_sequence=first_sequence)
+        tokens = [_token_of(event) for event in events] if self._held else [None] * len(events)
+        targets = self._targets([self._ring.owner_of(event) for event in events], tokens)
+        if len(targets) < 2 and not any(held for _, held in targets):
+            partition, _ = next(iter(targets), (0, False))
+            return await self._logs[partition].append_many(events, first_sequence=first_sequence)
         _check_unnumbered(first_sequence)
         batches = {
-            partition: make_batches([events[place] for place in of_it], self._settings.batch_events)
-            for partition, of_it in places.items()
+            target: make_batches([events[place] for place in of_it], self._settings.batch_events)
+            for target, of_it in targets.items()
         }
-        answers = await _all([self._logs[partition].begin(batches[partition]) for partition in places])
+        answers = await all_of([self._begin(target, batches[target]) for target in targets])
         acks: dict[int, Ack] = {}
-        for of_it, answer in zip(places.values(), answers, strict=True):
+        for of_it, answer in zip(targets.values(), answers, strict=True):
             acks.update(zip(of_it, [ack for part in answer for ack in acks_of(part)], strict=True))
         return [acks[place] for place in range(len(events))]
 
@@ -321,18 +353,46 @@ class Log:
     ) -> BatchAck:
         check_batch(batch)
         partition = self._ring.owner_of_all(batch.keys)
-        if partition is not None:
+        if partition is not None and not self._held:
             return await self._logs[partition].append_checked(batch, first_sequence, on_sent)
-        _check_unnumbered(first_sequence)
-        places = _places(self._ring.owners(batch.keys))
-        note = None if on_sent is None else _once(on_sent)
+        targets = self._targets(self._ring.owners(batch.keys), tokens_of(batch.keys))
+        if len(targets) > 1:
+            _check_unnumbered(first_sequence)
+        note = None if on_sent is None else once(on_sent)
         calls = [
-            self._logs[partition].begin([select(batch, of_it)], on_sent=note)
-            for partition, of_it in places.items()
+            self._begin(target, [select(batch, of_it)], first_sequence, note)
+            for target, of_it in targets.items()
         ]
-        answers = await _all(calls)
-        parts = zip(places.values(), answers, strict=True)
+        answers = await all_of(calls)
+        parts = zip(targets.values(), answers, strict=True)
         return put_together([(of_it, answer) for of_it, (answer,) in parts])
+
+    def _targets(self, owners: Sequence[int], tokens: Sequence[int | None]) -> dict[Target, list[int]]:
+        """The places of the events of each partition: of those that are held, and of the others."""
+        places: dict[Target, list[int]] = {}
+        held = {token: self._held.holds(token) for token in set(tokens) if token is not None}
+        for place, (owner, token) in enumerate(zip(owners, tokens, strict=True)):
+            places.setdefault((owner, token is not None and held[token]), []).append(place)
+        return places
+
+    def _begin(
+        self,
+        target: Target,
+        batches: Sequence[Batch],
+        first_sequence: int | None = None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Callable[[], Awaitable[list[BatchAck]]]:
+        """Queue the first of `batches` now, unless their sources are held: what appends them all."""
+        partition, is_held = target
+        if not is_held:
+            return self._logs[partition].begin(batches, first_sequence, on_sent)
+
+        async def later() -> list[BatchAck]:
+            tokens = {token for batch in batches for token in tokens_of(batch.keys)}
+            await self._held.wait(tokens)
+            return await self._logs[partition].begin(batches, first_sequence, on_sent)()
+
+        return later
 
     async def producer_state(self, *, partition: int | None = None) -> ProducerState:
         """Where the producer session is: the number of its last event in the log, and that event's offset.
@@ -424,32 +484,15 @@ def _places(owners: Sequence[int]) -> dict[int, list[int]]:
     return places
 
 
+def _token_of(event: Mapping[str, Any]) -> int | None:
+    """None where the event has no source."""
+    source = event.get("source") if hasattr(event, "get") else None
+    try:
+        return int.from_bytes(token_of(source)) if isinstance(source, str) else None
+    except UnicodeEncodeError:
+        return None
+
+
 def _check_unnumbered(first_sequence: int | None) -> None:
     if first_sequence is not None:
         raise InvalidRequest("each partition numbers its own events: give numbers to those of one partition")
-
-
-def _once(call: Callable[[], None]) -> Callable[[], None]:
-    """`call`, that does nothing from the second time on."""
-    calls = [call]
-    return lambda: calls.pop()() if calls else None
-
-
-async def _all(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """What they return. Raises the first error, once all have ended: definite if nothing can be done."""
-    answers: dict[int, T] = {}
-    errors: list[EventStreamError] = []
-
-    async def one(number: int) -> None:
-        try:
-            answers[number] = await calls[number]()
-        except EventStreamError as error:
-            errors.append(error)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(len(calls)):
-            nursery.start_soon(one, number)
-    if errors:
-        errors[0].definite = not answers and all(error.definite for error in errors)
-        raise errors[0]
-    return [answers[number] for number in range(len(calls))]

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from esnode.client.acks import BatchAck, joined
+from esnode.client.acks import BatchAck, joined, put_together
 from esnode.client.batcher import Batcher, Whole
 from esnode.client.dispatcher import Dispatcher
 from esnode.client.producer import ProducerSession, Turn
@@ -23,9 +23,16 @@ def batch_ack(request: Request, answer: NodeReply) -> BatchAck:
     """The answer to an append, for its caller."""
     assert isinstance(answer, Appended)
     assert request.batch is not None
+    if request.parts_elsewhere:
+        return put_together([(places, _answer_to(part)) for places, part in request.parts_elsewhere])
     partition = request.batch.partition
     partitions = (partition,) * len(answer.ranges) if partition else ()
     return BatchAck(answer.ranges, answer.duplicates, request.sends > 1, partitions)
+
+
+def _answer_to(part: Request) -> BatchAck:
+    assert part.answer is not None
+    return batch_ack(part, part.answer)
 
 
 class OrderedAppend:

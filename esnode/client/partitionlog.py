@@ -15,7 +15,7 @@ import trio
 
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of
-from esnode.client.batcher import Asked, Batcher
+from esnode.client.batcher import Asked, Batcher, Whole
 from esnode.client.checks import check_batch, check_range
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
@@ -101,6 +101,24 @@ class PartitionLog:
         if settings.producer_session:
             self._producer = ProducerSession(dispatcher, settings.producer, rng.getrandbits(64))
         self._subscriptions: list[BatchSubscription] = []
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Of its requests."""
+        return self._dispatcher
+
+    def route_again(self, done: Callable[[], None]) -> None:
+        """A newer ring is known: `done` is called once all calls so far are past this partition.
+
+        They are acked or refused, or their events are on their way to their owners.
+        """
+
+        def all_left(mark: Request) -> None:
+            mark.settle(None, None)
+            self._dispatcher.route_again(done)
+
+        self._dispatcher.route_again(lambda: None)
+        self._batcher.submit(Whole(Request(self._dispatcher.next_id(), Appended), 0, all_left))
 
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """What must run while the log is open."""

@@ -36,15 +36,18 @@ class Request:
         "on_settled",
         "once",
         "parts",
+        "parts_elsewhere",
         "refusal",
         "refusals",
         "retry_at",
         "sends",
         "sent_after",
         "sent_on",
+        "sent_to",
         "sequence",
         "session",
         "stamped",
+        "stray",
         "turn",
         "unsure",
         "waiters",
@@ -88,6 +91,12 @@ class Request:
         self.sends = 0
         self.sent_after = 0
         """Where the log was known to end when it left for the first time; nothing of it is before that."""
+        self.sent_to: int | None = None
+        """The partition whose log that was, if it was another one."""
+        self.stray = False
+        """Some of its events are of other partitions, under a ring that is newer than its routing."""
+        self.parts_elsewhere: Sequence[tuple[Sequence[int], Request]] = ()
+        """Where it has moved: the places of events in its batch, and the request that they are in."""
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
         self.refusals = 0
