@@ -7,6 +7,7 @@ memory streams, so the clock may jump.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 import trio.testing
@@ -15,6 +16,7 @@ from esnode.config import Address
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
 from esnode.errors import (
     ConnectionLost,
+    EarlierRefused,
     Moved,
     NotLeader,
     OffsetOutOfRange,
@@ -85,8 +87,8 @@ class FakeLog:
         for place, n in enumerate(fresh):
             self.offsets[keys[n]] = base + place
         if fresh:
-            assert len(fresh) == batch.count, "the fake stores whole batches only"
-            self.add_entry(batch.count, batch.keys, batch.payload, term)
+            part = batch if len(fresh) == batch.count else select(batch, fresh)
+            self.add_entry(part.count, part.keys, part.payload, term)
         ranges = tuple(OffsetRange(self.offsets[key], 1) for key in keys)
         return ranges, len(keys) - len(fresh)
 
@@ -112,6 +114,10 @@ class FakeLog:
         """The window is over."""
         self.offsets.clear()
 
+    def events(self) -> list[dict[str, Any]]:
+        """The stored events, in order."""
+        return [event for entry in self.entries for event in decode_events(entry.payload)]
+
     def ids(self) -> list[str]:
         """The `id` of each stored event, in order."""
         return [event["id"] for entry in self.entries for event in decode_events(entry.payload)]
@@ -127,6 +133,8 @@ class FakeNode:
         self.up = True
         self.script: Script | None = None
         self.received: list[Message] = []
+        self.refused_run: int | None = None
+        """The run of the append that was last refused for its owner."""
         self.says: LeaderIs | None = None
         """What it believes about the leader; None: the truth."""
         self.connections: dict[Connection, trio.Lock] = {}
@@ -217,7 +225,10 @@ class FakeNode:
         match message:
             case Append() | OpenProducerSession() | TransferLeadership() if not leads:
                 return Refused(message.request_id, NotLeader.code, "another node leads")
-            case Append(request_id, batch) if not self.cluster.owns(batch):
+            case Append(request_id, _, run) if run == self.refused_run:
+                return Refused(request_id, EarlierRefused.code, "it may not overtake")
+            case Append(request_id, batch, run) if not self.cluster.owns(batch):
+                self.refused_run = run
                 return Refused(request_id, Moved.code, "the source belongs to another partition")
             case Append(request_id, batch) if batch.producer is not None:
                 return self.append_in_session(request_id, batch, batch.producer)

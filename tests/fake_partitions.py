@@ -8,8 +8,10 @@ import trio
 import trio.testing
 
 from esnode.config import Address
+from esnode.dedup.batch import UNKNOWN_OFFSET
 from esnode.errors import Unreachable
 from esnode.messages import Hello
+from esnode.ring import TOKEN_BYTES, Ring
 from esnode.transport.connection import Connection, say_goodbye, unknown_partition
 from esnode.wire.frames import decode
 from esnode.wire.layout import LENGTH_BYTES
@@ -48,6 +50,38 @@ class FakePartitions:
         self.is_down = False
         """Whether no node takes a connection."""
         self._nursery = nursery
+
+    async def fence(self, partitions: int) -> None:
+        """The next ring has so many partitions, and the old owners go by it: what moves, nobody takes yet."""
+        before = len(self.parts)
+        for number in range(before, partitions):
+            part = FakeCluster(self._nursery, len(self.parts[0].nodes), "fake", number, before)
+            part.leader, part.ring_version = number % len(part.nodes) + 1, self.parts[0].ring_version
+            part.owns = lambda _batch: False
+            self.parts.append(part)
+        for number, part in enumerate(self.parts[:before]):
+            self._go_by(number, part.ring_version + 1, partitions)
+            await self._say(part)
+
+    async def open(self) -> None:
+        """The new owners know what the old ones have of the moved sources, and take events of them."""
+        ring = self.parts[0].ring_version, self.parts[0].partitions
+        owners = Ring(ring[0], range(ring[1]))
+        for number, part in enumerate(self.parts):
+            for key in {key for other in self.parts for key in other.log.offsets}:
+                if owners.owner(int.from_bytes(key[:TOKEN_BYTES])) == number:
+                    part.log.offsets.setdefault(key, UNKNOWN_OFFSET)
+            self._go_by(number, *ring)
+            await self._say(part)
+
+    def _go_by(self, number: int, version: int, partitions: int) -> None:
+        part, ring = self.parts[number], Ring(version, range(partitions))
+        part.ring_version, part.partitions = version, partitions
+        part.owns = lambda batch: ring.stray(batch.keys, number) is None
+
+    async def _say(self, part: FakeCluster) -> None:
+        for node in part.nodes.values():
+            await node.say_leader()
 
     async def dial(self, address: Address) -> trio.abc.Stream:
         """The client's `Dialer`."""
