@@ -73,3 +73,12 @@ def tokens_of(keys: bytes) -> list[int]:
     return [
         int.from_bytes(keys[place : place + TOKEN_BYTES]) for place in range(0, len(keys), limits.KEY_BYTES)
     ]
+
+
+def token_of_event(event: Mapping[str, Any]) -> int | None:
+    """None where the event has no source."""
+    source = event.get("source") if hasattr(event, "get") else None
+    try:
+        return int.from_bytes(token_of(source)) if isinstance(source, str) else None
+    except UnicodeEncodeError:
+        return None

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import trio
 
@@ -22,7 +23,7 @@ from esnode.client.checks import check_batch
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
 from esnode.client.heldsources import HeldSources
-from esnode.client.knownring import KnownRing, tokens_of
+from esnode.client.knownring import KnownRing, token_of_event, tokens_of
 from esnode.client.merged import MergedBatches, MergedEvents
 from esnode.client.movedappend import MovedAppend
 from esnode.client.partitionlog import KeyState, PartitionLog, Settings
@@ -35,7 +36,6 @@ from esnode.config import Address, parse_address
 from esnode.dedup.batch import Batch, select
 from esnode.errors import InvalidRequest, PartitionNeeded, UnknownPartition
 from esnode.events import make_batches
-from esnode.ring import token_of
 from esnode.transport.connection import Dialer, open_stream
 
 T = TypeVar("T")
@@ -156,6 +156,8 @@ class Log:
         """The log of the only partition, once ready."""
         partition = settings.partition
         self._held = HeldSources()
+        self._merged = WeakSet[MergedBatches]()
+        """The subscriptions to all partitions: of new ones, too."""
         self._is_first_ring = True
         """Whether nothing was routed by another ring than the newest one."""
         if partition is None:
@@ -185,7 +187,9 @@ class Log:
             return
         for partition in range(partitions):
             if partition not in self._logs:
-                self._open(partition)
+                new = self._open(partition)
+                for merged in self._merged:
+                    merged.add(partition, new.subscribe_batches(0))
         if old is not None:
             self._is_first_ring = False
             for partition in self._held.begin(old, self._ring.ring()):
@@ -325,14 +329,14 @@ class Log:
         return await go()
 
     async def _append(self, event: Mapping[str, Any], sequence: int | None) -> Ack:
-        if self._held and (token := _token_of(event)) is not None and self._held.holds(token):
+        if self._held and (token := token_of_event(event)) is not None and self._held.holds(token):
             await self._held.wait({token})
         return await self._logs[self._ring.owner_of(event)].append(event, sequence=sequence)
 
     async def _append_many(
         self, events: Sequence[Mapping[str, Any]], first_sequence: int | None
     ) -> list[Ack]:
-        tokens = [_token_of(event) for event in events] if self._held else [None] * len(events)
+        tokens = [token_of_event(event) for event in events] if self._held else [None] * len(events)
         targets = self._targets([self._ring.owner_of(event) for event in events], tokens)
         if len(targets) < 2 and not any(held for _, held in targets):
             partition, _ = next(iter(targets), (0, False))
@@ -446,7 +450,9 @@ class Log:
 
     def subscribe_all_batches(self, from_offsets: Mapping[int, int] | None = None) -> MergedBatches:
         """The same in whole `StoredBatch`es."""
-        return MergedBatches(from_offsets or {}, self._subscribe_each, self._nursery)
+        merged = MergedBatches(from_offsets or {}, self._subscribe_each, self._nursery)
+        self._merged.add(merged)
+        return merged
 
     async def _subscribe_each(self, from_offsets: Mapping[int, int]) -> dict[int, BatchSubscription]:
         for partition in from_offsets:
@@ -482,15 +488,6 @@ def _places(owners: Sequence[int]) -> dict[int, list[int]]:
     for place, owner in enumerate(owners):
         places.setdefault(owner, []).append(place)
     return places
-
-
-def _token_of(event: Mapping[str, Any]) -> int | None:
-    """None where the event has no source."""
-    source = event.get("source") if hasattr(event, "get") else None
-    try:
-        return int.from_bytes(token_of(source)) if isinstance(source, str) else None
-    except UnicodeEncodeError:
-        return None
 
 
 def _check_unnumbered(first_sequence: int | None) -> None:

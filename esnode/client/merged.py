@@ -38,6 +38,8 @@ class MergedBatches:
         self._nursery = nursery
         self._scope: trio.CancelScope | None = None
         self._subscriptions: dict[int, BatchSubscription] = {}
+        self._following: trio.Nursery | None = None
+        self._send: trio.MemorySendChannel[Came]
         self._receive: trio.MemoryReceiveChannel[Came]
 
     def __aiter__(self) -> Self:
@@ -55,11 +57,28 @@ class MergedBatches:
 
     async def _begin(self) -> None:
         self._subscriptions = await self._open_all(self.next_offsets)
-        send, self._receive = trio.open_memory_channel[Came](0)
+        self._send, self._receive = trio.open_memory_channel[Came](0)
         self._scope = trio.CancelScope()
         for partition, subscription in self._subscriptions.items():
             self.next_offsets[partition] = subscription.next_offset
-        self._nursery.start_soon(_follow, dict(self._subscriptions), send, self._scope)
+        self._nursery.start_soon(self._follow, self._scope)
+
+    def add(self, partition: int, subscription: BatchSubscription) -> None:
+        """Follow one more partition, which is new. Whoever has not asked for an event yet finds it so."""
+        if self._scope is None:
+            return
+        self._subscriptions[partition] = subscription
+        self.next_offsets[partition] = subscription.next_offset
+        if self._following is not None:
+            self._following.start_soon(_pass_on, partition, subscription, self._send)
+
+    async def _follow(self, scope: trio.CancelScope) -> None:
+        """Pass on what each gives, until `scope` is cancelled."""
+        with scope, self._send:
+            async with trio.open_nursery() as self._following:
+                for partition, subscription in self._subscriptions.items():
+                    self._following.start_soon(_pass_on, partition, subscription, self._send)
+                await trio.sleep_forever()
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,7 +90,7 @@ class MergedBatches:
 
     async def aclose(self) -> None:
         """Close the connections. Iterating again opens others, at the next offsets."""
-        scope, self._scope = self._scope, None
+        scope, self._scope, self._following = self._scope, None, None
         if scope is not None:
             scope.cancel()
             self._receive.close()
@@ -117,18 +136,6 @@ class MergedEvents:
     async def aclose(self) -> None:
         """Close the connections. Iterating again opens others, at the next offsets."""
         await self._batches.aclose()
-
-
-async def _follow(
-    subscriptions: Mapping[int, BatchSubscription],
-    send: trio.MemorySendChannel[Came],
-    scope: trio.CancelScope,
-) -> None:
-    """Pass on what each gives, until `scope` is cancelled."""
-    with scope, send:
-        async with trio.open_nursery() as nursery:
-            for partition, subscription in subscriptions.items():
-                nursery.start_soon(_pass_on, partition, subscription, send)
 
 
 async def _pass_on(

@@ -175,6 +175,19 @@ async def test_a_call_that_is_given_up_while_it_waits_for_the_new_owner_is_not_s
         assert stored(fake) == [["0"], ["2"]]
 
 
+async def test_who_follows_all_partitions_follows_a_new_one_from_its_beginning() -> None:
+    async with client(1) as (fake, log):
+        following = log.subscribe_all()
+        await log.append(event(MOVES, 0))
+        assert (await anext(following)).partition == 0
+        await fake.fence(2)
+        await fake.open()
+        await log.append(event(MOVES, 1))
+        found = await anext(following)
+        assert (found.partition, found.offset, found.event["id"]) == (1, 0, "1")
+        assert following.next_offsets == {0: 1, 1: 1}
+
+
 def lossy(rng: random.Random) -> Any:
     """A node that does not answer some appends, stored or not, and says of others that it is busy."""
 
