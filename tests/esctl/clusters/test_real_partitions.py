@@ -1,7 +1,11 @@
 """A real cluster of two partitions, as an operator runs it: up, look, break a node, hand over, down."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,3 +86,83 @@ def test_a_process_of_one_partition_that_stands_still_is_told_of_that_partition(
     finally:
         os.kill(second, signal.SIGCONT)
     assert esctl("status", "health", "--wait", "20s")["data"]["healthy"] is True
+
+
+def lines_of(*words: str) -> list[dict[str, Any]]:
+    """The records that a command prints."""
+    with begin(*words) as run:
+        out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def begin(*words: str) -> subprocess.Popen[str]:
+    """Start a command that goes on while the test does something else."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "esctl.main", *words, "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write(path: Path, numbers: range) -> str:
+    """A file of events of 20 sources."""
+    events = [{"id": str(n), "source": f"/s{n % 20}", "type": "t", "data": n} for n in numbers]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    return str(path)
+
+
+def test_events_go_to_their_partitions_once_and_come_back_from_them(
+    two: dict[str, Any], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", range(2000))
+    first = esctl("produce", file)["data"]
+    assert (first["acked"], first["duplicates"]) == (2000, 0)
+    again = esctl("produce", file)["data"]
+    assert (again["acked"], again["duplicates"]) == (2000, 2000)
+    records = lines_of("consume")
+    assert sorted(int(one["event"]["id"]) for one in records) == list(range(2000))
+    assert records == lines_of("consume"), "two readings of the same logs"
+    counts = Counter(one["partition"] for one in records)
+    assert set(counts) == {0, 1}
+    assert {one["id"]: one["next_offset"] for one in partitions()} == counts
+    for number in range(20):
+        source = f"/s{number}"
+        of_it = [one for one in records if one["event"]["source"] == source]
+        assert [one["event"]["data"] for one in of_it] == list(range(number, 2000, 20))
+        where = esctl("ring", "where", "--source", source)["data"]["partition"]
+        assert {one["partition"] for one in of_it} == {where}
+    assert lines_of("consume", "--source", "/s7") == [
+        one for one in records if one["event"]["source"] == "/s7"
+    ]
+    ones = [one for one in records if one["partition"] == 1]
+    assert lines_of("consume", "--partition", "1", "--from", "5", "--max", "3") == ones[5:8]
+    assert lines_of("consume", "--last", "2") == [*records[counts[0] - 2 : counts[0]], *records[-2:]]
+    assert lines_of("consume", "--node", "2", "--max", "10", "--partition", "1") == ones[:10]
+
+
+def test_every_event_sent_twice_while_a_node_is_killed_is_stored_once(
+    two: dict[str, Any], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", range(6000))
+    with begin("produce", file, "--rate", "2000") as one, begin("produce", file, "--rate", "2000") as other:
+        esctl("node", "kill", "1", "--yes")
+        esctl("node", "start", "1")
+        for run in (one, other):
+            out, err = run.communicate(timeout=100)
+            assert (run.returncode, json.loads(out)["data"]["acked"]) == (0, 6000), err
+    records = lines_of("consume")
+    assert sorted(int(one["event"]["id"]) for one in records) == list(range(6000))
+    for number in range(20):
+        of_it = [one["event"]["data"] for one in records if one["event"]["source"] == f"/s{number}"]
+        assert of_it == list(range(number, 6000, 20))
+
+
+def test_a_measurement_is_of_all_partitions(two: dict[str, Any]) -> None:
+    data = esctl("bench", "produce", "--duration", "1s", "--warmup", "0.2s")["data"]
+    assert data["cluster"]["partitions"] == 2
+    assert data["figures"]["acked"] > 0
+    assert data["figures"]["nodes_cpu_us_per_event"] > 0
+    assert data["figures"]["leader_cpu_us_per_event"] is None
+    assert all(one["next_offset"] > 0 for one in partitions())
