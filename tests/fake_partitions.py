@@ -92,10 +92,10 @@ class FakePartitions:
         self._nursery.start_soon(self._serve, address.port, theirs)
         return ours
 
-    async def _serve(self, node_id: int, stream: trio.testing.MemoryReceiveStream) -> None:
+    async def _serve(self, node_id: int, stream: trio.abc.Stream) -> None:
         first = b""
         while len(first) < LENGTH_BYTES or len(first) < LENGTH_BYTES + int.from_bytes(first[:LENGTH_BYTES]):
-            more = await stream.receive_some()
+            more = bytes(await stream.receive_some())
             if not more:
                 return
             first += more

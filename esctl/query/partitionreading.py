@@ -63,7 +63,7 @@ class OneAfterTheOther:
         await self._open.aclose()
 
 
-class Followed:
+class Following:
     """All partitions as they grow."""
 
     def __init__(self, batches: MergedBatches) -> None:
@@ -94,11 +94,11 @@ async def reading_all(
             await one_after_the_other.aclose()
     elif wanted.node is None:
         async with connect(cluster.addresses, cluster=cluster.identity) as log:
-            yield Followed(log.subscribe_all_batches(begins)), bounds
+            yield Following(log.subscribe_all_batches(begins)), bounds
     else:
         async with trio.open_nursery() as nursery:
             async with MergedBatches(begins, _subscriber(cluster, wanted), nursery) as merged:
-                yield Followed(merged), bounds
+                yield Following(merged), bounds
             nursery.cancel_scope.cancel()
 
 
