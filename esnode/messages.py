@@ -75,7 +75,7 @@ class Goodbye:
 @dataclass(frozen=True, slots=True)
 class LeaderIs:
     """Sent to every client after `Welcome`, whenever it changes, and now and then: who leads, as this node
-    sees it, and the offset after the last event that it has applied.
+    sees it, the offset after the last event that it has applied, and the ring that the partition goes by.
 
     `leader` is 0 and `address` empty while nobody does.
     """
@@ -84,6 +84,8 @@ class LeaderIs:
     leader: int
     address: str
     next_offset: int = 0
+    ring_version: int = 1
+    partitions: int = 1
 
 
 @dataclass(frozen=True, slots=True)

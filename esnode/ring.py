@@ -80,6 +80,12 @@ class Ring:
                 return token, owner
         return None
 
+    def owners(self, keys: bytes) -> list[int]:
+        """The partition of each of these packed keys."""
+        tokens = _token_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)
+        found = {token: self.owner(token) for token in dict.fromkeys(tokens)}
+        return [found[token] for token in tokens]
+
     def owned(self) -> list[tuple[Arc, int]]:
         """Every arc between two points, with its owner; together they are the circle."""
         before = (self._points[-1], *self._points)

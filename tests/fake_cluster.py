@@ -7,6 +7,7 @@ memory streams, so the clock may jump.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 import trio.testing
@@ -15,6 +16,8 @@ from esnode.config import Address
 from esnode.dedup.batch import Batch, OffsetRange, ProducerStamp, select, split_keys
 from esnode.errors import (
     ConnectionLost,
+    EarlierRefused,
+    Moved,
     NotLeader,
     OffsetOutOfRange,
     OutOfSequence,
@@ -70,6 +73,7 @@ class FakeLog:
     entries: list[Entry] = field(default_factory=list)
     offsets: dict[bytes, int] = field(default_factory=dict)
     first_offset: int = 0
+    partition: int = 0
 
     @property
     def next_offset(self) -> int:
@@ -83,8 +87,8 @@ class FakeLog:
         for place, n in enumerate(fresh):
             self.offsets[keys[n]] = base + place
         if fresh:
-            assert len(fresh) == batch.count, "the fake stores whole batches only"
-            self.add_entry(batch.count, batch.keys, batch.payload, term)
+            part = batch if len(fresh) == batch.count else select(batch, fresh)
+            self.add_entry(part.count, part.keys, part.payload, term)
         ranges = tuple(OffsetRange(self.offsets[key], 1) for key in keys)
         return ranges, len(keys) - len(fresh)
 
@@ -99,6 +103,7 @@ class FakeLog:
                 count=count,
                 keys=keys,
                 payload=payload,
+                partition=self.partition,
             )
         )
 
@@ -108,6 +113,10 @@ class FakeLog:
     def forget_keys(self) -> None:
         """The window is over."""
         self.offsets.clear()
+
+    def events(self) -> list[dict[str, Any]]:
+        """The stored events, in order."""
+        return [event for entry in self.entries for event in decode_events(entry.payload)]
 
     def ids(self) -> list[str]:
         """The `id` of each stored event, in order."""
@@ -124,6 +133,8 @@ class FakeNode:
         self.up = True
         self.script: Script | None = None
         self.received: list[Message] = []
+        self.refused_run: int | None = None
+        """The run of the append that was last refused for its owner."""
         self.says: LeaderIs | None = None
         """What it believes about the leader; None: the truth."""
         self.connections: dict[Connection, trio.Lock] = {}
@@ -161,7 +172,12 @@ class FakeNode:
             return self.says
         leader = self.cluster.leader
         address = f"node:{leader}" if leader else ""
-        return LeaderIs(self.cluster.term, leader, address, self.cluster.log.next_offset)
+        cluster = self.cluster
+        return LeaderIs(
+            *(cluster.term, leader, address, cluster.log.next_offset),
+            cluster.ring_version,
+            cluster.partitions,
+        )
 
     async def send(self, connection: Connection, reply: Reply) -> None:
         lock = self.connections.get(connection)
@@ -181,6 +197,8 @@ class FakeNode:
             incarnation=self.id,
             allowed_side=Side.CLIENT,
             peers=(),
+            partition=self.cluster.partition,
+            partitions=self.cluster.partitions,
         )
         self.connections[connection] = trio.Lock()
         try:
@@ -207,6 +225,11 @@ class FakeNode:
         match message:
             case Append() | OpenProducerSession() | TransferLeadership() if not leads:
                 return Refused(message.request_id, NotLeader.code, "another node leads")
+            case Append(request_id, _, run) if run == self.refused_run:
+                return Refused(request_id, EarlierRefused.code, "it may not overtake")
+            case Append(request_id, batch, run) if not self.cluster.owns(batch):
+                self.refused_run = run
+                return Refused(request_id, Moved.code, "the source belongs to another partition")
             case Append(request_id, batch) if batch.producer is not None:
                 return self.append_in_session(request_id, batch, batch.producer)
             case Append(request_id, batch):
@@ -291,11 +314,22 @@ class FakeNode:
 class FakeCluster:
     """Some nodes, one log, one leader."""
 
-    def __init__(self, nursery: trio.Nursery, size: int = 3, name: str = "fake") -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        size: int = 3,
+        name: str = "fake",
+        partition: int = 0,
+        partitions: int = 1,
+    ) -> None:
         self.name = name
+        self.partition = partition
+        self.partitions = partitions
+        self.ring_version = 1
+        self.owns: Callable[[Batch], bool] = lambda _batch: True
         self.term = 1
         self.leader = 1
-        self.log = FakeLog()
+        self.log = FakeLog(partition=partition)
         self.grown = trio.Event()
         self.producers = 0
         self.sessions: dict[int, FakeSession] = {}

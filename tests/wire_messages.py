@@ -22,6 +22,7 @@ u64 = st.integers(0, 2**64 - 1)
 terms = st.integers(0, limits.MAX_TERM)
 indexes = st.integers(0, limits.MAX_INDEX)
 sent_after = st.integers(-1, limits.MAX_INDEX)
+partitions = st.integers(0, 2**16 - 1)
 versions = st.sampled_from((0, 1, PROTOCOL_VERSION, PROTOCOL_VERSION + 1, 2**16 - 1))
 digests = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 indexes_of_chunks = st.integers(0, limits.MAX_INDEX // CHUNK_KEYS)
@@ -49,7 +50,9 @@ def batches(draw: st.DrawFn) -> Batch:
     stamp = draw(
         st.none() | st.builds(ProducerStamp, st.integers(1, limits.MAX_INDEX), u32, indexes, st.just(count))
     )
-    return Batch(count, keys, cbor2.dumps(encoded), stamp, draw(st.integers(0, 2**16 - 1)), draw(sent_after))
+    partition, sent_to = draw(partitions), draw(partitions)
+    elsewhere = None if sent_to == partition else sent_to
+    return Batch(count, keys, cbor2.dumps(encoded), stamp, partition, draw(sent_after), elsewhere)
 
 
 @st.composite
@@ -172,7 +175,7 @@ def of_kind(kind: Any) -> st.SearchStrategy[Any]:
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     **{codec.message: st.builds(codec.message, *map(of_kind, codec.kinds)) for codec in TABLE if codec.kinds},
     Hello: hellos(),
-    LeaderIs: st.builds(LeaderIs, terms, u32, names, indexes),
+    LeaderIs: st.builds(LeaderIs, terms, u32, names, indexes, u32, st.integers(1, limits.MAX_PARTITIONS)),
     Append: st.builds(Append, u64, batches(), u32),
     Appended: answers(),
     Records: st.builds(
@@ -217,5 +220,5 @@ def decode(data: bytes) -> list[Message]:
 def keyed(count: int, payload: bytes, payload_len: int | None = None, keys: int | None = None) -> bytes:
     """An Append frame with whatever counts a liar writes."""
     size = len(payload) if payload_len is None else payload_len
-    head = struct.pack(">QIHIqQIQII", 1, 0, 0, count, -1, 0, 0, 0, 0, size)
+    head = struct.pack(">QIHIqHQIQII", 1, 0, 0, count, -1, 0, 0, 0, 0, 0, size)
     return frame(number_of(Append), head + bytes(16 * (count if keys is None else keys)) + payload)

@@ -42,7 +42,7 @@ class FloorClient:
         self._requests += 1
         request, keys, payload = self._requests, batch.keys, batch.payload
         length = APPEND.size - LENGTH_BYTES + len(keys) + len(payload)
-        head = APPEND.pack(length, APPEND_TYPE, request, 0, 0, batch.count, -1, 0, 0, 0, 0, len(payload))
+        head = APPEND.pack(length, APPEND_TYPE, request, 0, 0, batch.count, -1, 0, 0, 0, 0, 0, len(payload))
         if not self._parts:
             self._sender.unpark()
         self._parts += (head, keys, payload)

@@ -10,9 +10,9 @@ from typing import Final
 LENGTH_BYTES: Final = 4
 """Of the length that a frame begins with; it counts what follows it."""
 
-APPEND: Final = struct.Struct(">IBQIHIqQIQII")
-"""A client's batch: length, type, request id, run, partition, count, the log's end, four of its producer,
-payload size."""
+APPEND: Final = struct.Struct(">IBQIHIqHQIQII")
+"""A client's batch: length, type, request id, run, partition, count, the log's end and whose that is, four of
+its producer, payload size."""
 APPENDED: Final = struct.Struct(">IBQIIqI")
 """The ack: length, type, request id, duplicates, number of ranges (1), base offset, count."""
 ENTRIES: Final = struct.Struct(">IBQQQQI")

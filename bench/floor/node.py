@@ -107,7 +107,7 @@ class Leader:
     def _take(self, buffer: memoryview, have: int) -> int:
         at, entries = 0, list[Entry]()
         while have - at >= APPEND.size:
-            length, _, request, _, _, count, _, _, _, _, _, size = APPEND.unpack_from(buffer, at)
+            length, _, request, _, _, count, *_, size = APPEND.unpack_from(buffer, at)
             end = at + LENGTH_BYTES + length
             if end > have:
                 break

@@ -37,7 +37,8 @@ class MachineData(MachineFingerprint):
 
 
 class ClusterData(TypedDict):
-    """The cluster that was measured; its timers where they are part of what is measured."""
+    """The cluster that was measured; its timers where they are part of what is measured, and its number of
+    partitions where there are several."""
 
     nodes: int
     storage: str
@@ -45,6 +46,7 @@ class ClusterData(TypedDict):
     heartbeat_ms: NotRequired[int]
     election_ms: NotRequired[int]
     election_jitter_ms: NotRequired[int]
+    partitions: NotRequired[int]
 
 
 def fingerprint() -> MachineFingerprint:
@@ -68,7 +70,12 @@ def surroundings() -> MachineData:
 
 def cluster_facts(cluster: "Cluster") -> ClusterData:
     """What was measured."""
-    return {"nodes": len(cluster.nodes), "storage": cluster.storage, "durability": DURABILITY}
+    facts: ClusterData = {
+        "nodes": len(cluster.nodes), "storage": cluster.storage, "durability": DURABILITY
+    }  # fmt: skip
+    if cluster.partitions > 1:
+        facts["partitions"] = cluster.partitions
+    return facts
 
 
 def load_average() -> float | None:

@@ -18,6 +18,7 @@ from esctl.bench.usage import Look, Usage
 from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
 from esctl.query.barrier import confirmed_end
+from esctl.query.eachpartition import of_each
 from esctl.ui.values import Seconds
 from esnode.client import connect
 from esnode.client.log import Connecting
@@ -78,11 +79,11 @@ class Trial:
 
 
 async def check_ready(cluster: Cluster) -> None:
-    """That somebody leads: nobody shall wait for the end of a load that no node takes.
+    """That somebody leads, each partition: nobody shall wait for the end of a load that no node takes.
 
     Raises `Unreachable`, `NoQuorum`, `OperationTimeout`.
     """
-    await confirmed_end(cluster)
+    await of_each(cluster, lambda partition: confirmed_end(cluster, partition=partition))
 
 
 def connecting(cluster: Cluster, plan: TrialPlan, *, session: bool = False) -> Connecting:

@@ -5,22 +5,27 @@ clock and not this. Asks the nodes; a node that does not answer has no figures. 
 other modules of `esctl/bench`.
 """
 
+import functools
+import operator
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import trio
 
 from esctl.clusters.state import Cluster
-from esctl.query import survey
+from esctl.query import ringsurvey
 from esctl.query.survey import Report
 from esctl.ui.values import NodeId
 
+N = TypeVar("N", int, float)
+
 
 class NodeUseData(TypedDict):
-    """What one node used in all, as it says itself; null is not known."""
+    """What one node used in all, as it says itself; null is not known. With several partitions, `leads` means
+    some of them."""
 
     id: NodeId
     leads: bool
@@ -50,10 +55,13 @@ class Usage:
     at_s: float
     client_cpu_s: float
     nodes: tuple[NodeUse, ...]
+    partitions: int = 1
 
     @property
     def leader(self) -> NodeUse | None:
-        """The node that says that it leads; None when none or several do."""
+        """The node that says that it leads; None when none or several do, as with several partitions."""
+        if self.partitions > 1:
+            return None
         leaders = [node for node in self.nodes if node.leads]
         return leaders[0] if len(leaders) == 1 else None
 
@@ -74,9 +82,10 @@ class Usage:
 
 async def take(cluster: Cluster) -> Usage:
     """Ask all nodes at once."""
-    found = await survey.ask(cluster)
-    nodes = tuple(_use(report) for report in found.reports)
-    return Usage(trio.current_time(), time.process_time(), nodes)
+    found = await ringsurvey.ask(cluster)
+    each = [[_use(report) for report in survey.reports] for survey in found.partitions]
+    nodes = tuple(_together(uses) for uses in zip(*each, strict=True))
+    return Usage(trio.current_time(), time.process_time(), nodes, len(each))
 
 
 Look = Callable[[], Awaitable[Usage]]
@@ -89,29 +98,39 @@ def looking_at(cluster: Cluster) -> Look:
 
 
 def memory(usage: Usage) -> dict[str, float | None]:
-    """The resident memory of the leader and of the largest follower."""
+    """The resident memory of the leader and of the largest follower.
+
+    With several partitions, only that of the largest node is known: each leads some of them.
+    """
     leader = usage.leader
     followers = [node.rss_bytes for node in usage.nodes if node is not leader]
-    return {
+    found: dict[str, float | None] = {
         "leader_rss_bytes": leader.rss_bytes if leader is not None else None,
         "follower_rss_bytes": _largest(followers) if leader is not None else None,
     }
+    if usage.partitions > 1:
+        found["node_rss_bytes"] = _largest(node.rss_bytes for node in usage.nodes)
+    return found
 
 
 def cost(before: Usage, after: Usage, events: int) -> dict[str, float | None]:
     """Processor time in microseconds for each of `events`, which came between the two moments.
 
-    The nodes' are None where another one led at the end, and where a node was started anew.
+    The nodes' are None where another one led at the end, and where a node was started anew. With several
+    partitions, there is only a figure of all nodes together.
     """
     leader = after.leader
     stayed = leader is not None and before.leader is not None and before.leader.id == leader.id
     spent = {node.id: _spent(node, before) if stayed else None for node in after.nodes}
     followers = [spent[node.id] for node in after.nodes if node is not leader]
-    return {
+    found = {
         "leader_cpu_us_per_event": _each(spent[leader.id], events) if leader is not None else None,
         "follower_cpu_us_per_event": _each(_largest(followers), events),
         "client_cpu_us_per_event": client_cost(before, after, events),
     }
+    if after.partitions > 1:
+        found["nodes_cpu_us_per_event"] = _each(_sum([_spent(node, before) for node in after.nodes]), events)
+    return found
 
 
 def client_cost(before: Usage, after: Usage, events: int) -> float | None:
@@ -136,6 +155,25 @@ def _use(report: Report) -> NodeUse:
         status.get("storage_bytes"),
         status.get("dedup", {}).get("live_keys"),
     )
+
+
+def _together(uses: Sequence[NodeUse]) -> NodeUse:
+    """What the processes of a node use, one for each partition; not known where one of them is silent."""
+    if len(uses) == 1:
+        return uses[0]
+    return NodeUse(
+        uses[0].id,
+        any(use.leads for use in uses),
+        _sum([use.cpu_s for use in uses]),
+        _sum([use.rss_bytes for use in uses]),
+        _sum([use.storage_bytes for use in uses]),
+        _sum([use.live_keys for use in uses]),
+    )
+
+
+def _sum(values: Sequence[N | None]) -> N | None:
+    known = [value for value in values if value is not None]
+    return functools.reduce(operator.add, known) if len(known) == len(values) else None
 
 
 def _spent(node: NodeUse, before: Usage) -> float | None:

@@ -1,10 +1,12 @@
 """`esctl consume`: events in the order of their offsets, to the end of the log or on and on."""
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import typer
 
+from esctl.cli.arguments import OnlyPartition
 from esctl.cli.invocation import MAX_NUMBER, Invocation, command, new_typer
 from esctl.errors import InvalidArgument
 from esctl.exits import exit_of
@@ -16,6 +18,7 @@ from esnode.errors import EventStreamError
 if TYPE_CHECKING:
     from esctl.clusters.state import Cluster
     from esctl.query.logreading import ReadRequest
+    from esctl.query.partitionreading import BatchSource
     from esnode.client import StoredEvent
 
 app = new_typer()
@@ -32,11 +35,28 @@ class EventRecord(TypedDict):
 
 
 class ConsumeTally:
-    """What was printed so far."""
+    """What was printed so far, and the offset that follows what was read, of each partition."""
 
-    def __init__(self, from_offset: int) -> None:
+    def __init__(self) -> None:
         self.events = 0
-        self.next_offset = from_offset
+        self.next_offsets: dict[int | None, int] = {}
+        """The key is None where the cluster has one partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first offset, or how many events before the end of the log; with neither, its first event."""
+
+    from_offset: int | None
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which of the events that are read are printed: of one source, and so many; None for no bound."""
+
+    source: str | None
+    max_events: int | None
 
 
 def _place(text: str) -> str:
@@ -46,7 +66,7 @@ def _place(text: str) -> str:
     raise typer.BadParameter(f"{text!r} is no place in the log: write an offset such as 120, start or end.")
 
 
-@command(app, "consume", record=EventRecord)
+@command(app, "consume", record=EventRecord, partitions=True)
 def consume(
     run: Invocation,
     place: Annotated[
@@ -72,6 +92,10 @@ def consume(
         int | None,
         typer.Option("--node", metavar="ID", min=1, help="Node to read from; its data may be out of date"),
     ] = None,
+    partition: OnlyPartition = None,
+    of_source: Annotated[
+        str | None, typer.Option("--source", metavar="TEXT", help="Print only the events of this source")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep printing new events as they arrive, until Ctrl-C")
     ] = False,
@@ -79,21 +103,26 @@ def consume(
     """Print the acked events of the log, one per line; with --follow, keep printing new ones
 
     Without options it prints all events that are acked by now. --from or --last selects where to begin.
-    --follow begins at the end of the log, unless --from or --last is given"""
+    --follow begins at the end of the log, unless --from or --last is given. With several partitions, an
+    offset is one of a partition, and --last counts in each. Up to the end, one partition is printed after the
+    other; with --follow, events are printed as they arrive"""
     from esctl.query.logreading import ReadRequest  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    if place is not None and last is not None:
-        raise InvalidArgument("--from and --last both say where to begin", next_step="take one of the two")
-    if place == END or (place is None and last is None and follow):
-        last = 0
-    from_offset = int(place) if place is not None and place.isdigit() else None
+    one = None if partition is None else run.partition(cluster, partition)
+    if of_source is not None and one is None and cluster.partitions > 1:
+        one = _owner_of(cluster, of_source)
+    beginning = _beginning(cluster, place, last, one, follow=follow)
     from_node = cluster.node(node) if node is not None else None
-    wanted = ReadRequest(from_offset, max_events, follow, from_node, last)
-    tally = ConsumeTally(from_offset or 0)
+    bound = max_events if of_source is None else None  # else what is read is not what is counted
+    wanted = ReadRequest(beginning.from_offset, bound, follow, from_node, beginning.last, one)
+    chosen = Chosen(of_source, max_events)
+    tally = ConsumeTally()
+    if one is not None or cluster.partitions == 1:
+        tally.next_offsets[one] = beginning.from_offset or 0
     run.on_interrupt(lambda: run.terminal.note(_summary(tally)))
     try:
-        run.trio(lambda: _print_all(run.terminal, cluster, wanted, tally))
+        run.trio(lambda: _print_all(run.terminal, cluster, wanted, chosen, tally))
     except EventStreamError as error:
         if not tally.events:
             raise
@@ -106,36 +135,86 @@ def consume(
     run.terminal.note(_summary(tally))
 
 
+def _beginning(
+    cluster: "Cluster", place: str | None, last: int | None, partition: int | None, *, follow: bool
+) -> Beginning:
+    """What --from, --last and --follow say of where to begin."""
+    if place is not None and last is not None:
+        raise InvalidArgument("--from and --last both say where to begin", next_step="take one of the two")
+    if place == END or (place is None and last is None and follow):
+        last = 0
+    if place is None or not place.isdigit():
+        return Beginning(None, last)
+    if partition is None and cluster.partitions > 1:
+        raise InvalidArgument(
+            f"{cluster.name} has {cluster.partitions} partitions, and each has offsets of its own",
+            next_step=f"esctl consume --from {place} --partition 0 --cluster {cluster.name}",
+        )
+    return Beginning(int(place), last)
+
+
+def _owner_of(cluster: "Cluster", source: str) -> int:
+    """The partition of a source."""
+    from esctl.query.ringsurvey import ring_of
+    from esnode.ring import token_of
+
+    return ring_of(cluster).owner(int.from_bytes(token_of(source)))
+
+
 async def _print_all(
-    terminal: Terminal, cluster: "Cluster", wanted: "ReadRequest", tally: ConsumeTally
+    terminal: Terminal, cluster: "Cluster", wanted: "ReadRequest", chosen: Chosen, tally: ConsumeTally
 ) -> None:
     from esctl.query.logreading import Staleness, reading  # loaded late: it brings trio and the client
+    from esctl.query.partitionreading import reading_all
 
     def stale(staleness: Staleness) -> None:
         assert wanted.node is not None
         terminal.warn(f"a stale read from node {wanted.node.id}: {staleness}")
 
-    async with reading(cluster, wanted, stale) as source:
-        tally.next_offset = source.begins_at
-        if wanted.from_offset is None and wanted.last is None and source.begins_at:
+    def begins(offset: int, where: str = "") -> None:
+        if wanted.from_offset is None and wanted.last is None and offset:
             terminal.warn(
-                f"the events before {source.begins_at} are no longer kept; this begins with the first that is"
+                f"the events before {offset}{where} are no longer kept; this begins with the first that is"
             )
+
+    if cluster.partitions > 1 and wanted.partition is None:
+        async with reading_all(cluster, wanted, stale) as (every, bounds):
+            for partition, one in bounds.items():
+                tally.next_offsets[partition] = one.begin
+                begins(one.begin, f" of partition {partition}")
+            await _print_each(terminal, every, chosen, tally, follow=wanted.follow)
+        return
+    async with reading(cluster, wanted, stale) as source:
+        tally.next_offsets[wanted.partition] = source.begins_at
+        begins(source.begins_at)
         if source.ends_before is not None:
-            waiting = f"esctl consume --from {wanted.from_offset} --follow --cluster {cluster.name}"
+            of = "" if wanted.partition is None else f" --partition {wanted.partition}"
+            waiting = f"esctl consume --from {wanted.from_offset} --follow{of} --cluster {cluster.name}"
             terminal.warn(f"there is no event {wanted.from_offset} yet; next, to wait for it: {waiting}")
-            tally.next_offset = source.ends_before
-        while (batch := await source.next_batch()) is not None:
-            for stored in batch.events():
-                _print(terminal, stored)
-                tally.events += 1
-                tally.next_offset = stored.offset + 1
-                terminal.check_reader()
-            if wanted.follow:
-                terminal.flush()
+            tally.next_offsets[wanted.partition] = source.ends_before
+        await _print_each(terminal, source, chosen, tally, follow=wanted.follow)
 
 
-def _print(terminal: Terminal, stored: "StoredEvent") -> None:
+async def _print_each(
+    terminal: Terminal, source: "BatchSource", chosen: Chosen, tally: ConsumeTally, *, follow: bool
+) -> None:
+    """Print what is chosen of all that comes, each event with its partition where there are several."""
+    several = None not in tally.next_offsets
+    while (batch := await source.next_batch()) is not None:
+        for stored in batch.events():
+            tally.next_offsets[stored.partition if several else None] = stored.offset + 1
+            if chosen.source is not None and stored.event.get("source") != chosen.source:
+                continue
+            _print(terminal, stored, several=several)
+            tally.events += 1
+            terminal.check_reader()
+            if tally.events == chosen.max_events:
+                return
+        if follow:
+            terminal.flush()
+
+
+def _print(terminal: Terminal, stored: "StoredEvent", *, several: bool) -> None:
     match terminal.output:
         case Output.JSON:
             record: EventRecord = {
@@ -145,11 +224,13 @@ def _print(terminal: Terminal, stored: "StoredEvent") -> None:
             }
             terminal.record(record)
         case Output.PLAIN:
+            place = [str(stored.partition), str(stored.offset)] if several else [str(stored.offset)]
             fields = [_word(stored.event.get(name)) for name in ("source", "id", "type", "time")]
-            terminal.record({}, str(stored.offset), *fields, _compact(stored.event.get("data")))
+            terminal.record({}, *place, *fields, _compact(stored.event.get("data")))
         case Output.TABLE:
             terminal.toned(
                 [
+                    *([(f"{stored.partition:>2}  ", Tone.DIM)] if several else []),
                     (f"{stored.offset:>10}  ", Tone.DIM),
                     (f"{_word(stored.event.get('time')):<25}  ", Tone.DIM),
                     (f"{_word(stored.event.get('source'))} ", Tone.ACCENT),
@@ -161,7 +242,11 @@ def _print(terminal: Terminal, stored: "StoredEvent") -> None:
 
 
 def _summary(tally: ConsumeTally) -> str:
-    return f"{tally.events:,} events; the next one is at offset {tally.next_offset}"
+    if len(tally.next_offsets) != 1:
+        return f"{tally.events:,} events of all partitions"
+    ((partition, offset),) = tally.next_offsets.items()
+    of = "" if partition is None else f" of partition {partition}"
+    return f"{tally.events:,} events; the next one is at offset {offset}{of}"
 
 
 def _word(value: Any) -> str:

@@ -48,7 +48,7 @@ class ProduceSettings:
     timeout_s: float
 
 
-@command(app, "produce", impact="rw")
+@command(app, "produce", impact="rw", partitions=True)
 def produce(
     run: Invocation,
     file: Annotated[
@@ -114,6 +114,7 @@ async def _send(
     settings: ProduceSettings,
 ) -> None:
     from esctl.events.producer import Producer, produce
+    from esctl.query.ringsurvey import ring_of
     from esnode.client import connect
 
     opened = connect(
@@ -132,7 +133,8 @@ async def _send(
         async with opened as log:
             watch = watch_for(run.terminal, bar, cluster, tally, settings.timeout_s, describe)
             producer = Producer(log, window=settings.window, rate=settings.rate, tally=tally, watch=watch)
-            await produce(producer, source, settings.batch)
+            ring = ring_of(cluster) if cluster.partitions > 1 else None
+            await produce(producer, source, settings.batch, ring)
 
 
 def watch_for(
@@ -148,7 +150,7 @@ def watch_for(
     `describe` is told how many events are acked, and how many a second.
     """
     from esctl.events.producer import Watch
-    from esctl.query import survey
+    from esctl.query import ringsurvey
 
     told: list[float] = []
     begun = time.monotonic()
@@ -166,11 +168,7 @@ def watch_for(
         if told and seconds < 2 * told[-1]:
             return  # told again after 2, 4, 8 ... seconds
         told.append(seconds)
-        found = await survey.ask(cluster)
-        state = found.quorum_text
-        if found.may_fail >= 0:
-            leader = found.leader
-            state = "nobody leads" if leader is None else f"node {leader.node.id} leads"
+        state = (await ringsurvey.ask(cluster)).leader_text
         terminal.warn(f"no ack for {duration(seconds)}: {state}; giving up after {duration(timeout_s)}")
 
     def recovered(seconds: float) -> None:

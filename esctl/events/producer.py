@@ -13,10 +13,11 @@ from typing import Final, Protocol, TypedDict
 
 import trio
 
-from esctl.events.ndjson import BadLine, BatchMaker, EventReader, Line
+from esctl.events.ndjson import BadLine, BatchMaker, EventReader, GoodLine, Line
 from esctl.ui.values import Count, ErrorCode, Seconds
 from esnode.dedup.batch import Batch, OffsetRange
 from esnode.errors import CallerError, EventStreamError, first_of
+from esnode.ring import TOKEN_BYTES, Ring
 
 LINGER_S: Final = 0.001
 """How long an event may wait for others to fill its batch, while the input has nothing more."""
@@ -282,12 +283,57 @@ class _Departure:
         self._count = 0
 
 
+class PartitionedBatches:
+    """Good lines -> batches whose events are all of one partition: a batch of several would be split.
+
+    An event waits for no more than `events` others of each partition. Without a `ring` there is one.
+    """
+
+    def __init__(self, events: int, ring: Ring | None) -> None:
+        self._ring = ring
+        partitions = (0,) if ring is None else ring.partitions
+        self._makers = {partition: BatchMaker(events) for partition in partitions}
+        self._most_lines = events * len(partitions)
+        self._lines = 0
+        self._begun: dict[int, int] = {}
+        """The line that began what waits for each partition; the oldest first."""
+
+    @property
+    def waiting(self) -> bool:
+        """Are there events that are not in a batch yet?"""
+        return bool(self._begun)
+
+    def add(self, line: GoodLine) -> Iterator[Batch]:
+        """Take an event in; the batches that are full now, or have waited for long enough."""
+        partition = 0 if self._ring is None else self._ring.owner(int.from_bytes(line.key[:TOKEN_BYTES]))
+        maker = self._makers[partition]
+        self._lines += 1
+        for batch in maker.add(line):
+            self._begun.pop(partition, None)
+            yield batch
+        if maker.waiting:
+            self._begun.setdefault(partition, self._lines)
+        while self._begun and self._lines - next(iter(self._begun.values())) >= self._most_lines:
+            yield self._take(next(iter(self._begun)))
+
+    def take(self) -> Iterator[Batch]:
+        """All events that wait."""
+        while self._begun:
+            yield self._take(next(iter(self._begun)))
+
+    def _take(self, partition: int) -> Batch:
+        del self._begun[partition]
+        return self._makers[partition].take()
+
+
 class BatchCutter:
     """The events of an input in batches. A bad line is counted, told, and passed over."""
 
-    def __init__(self, batch_events: int, tally: ProduceTally, watch: Watch) -> None:
+    def __init__(
+        self, batch_events: int, tally: ProduceTally, watch: Watch, ring: Ring | None = None
+    ) -> None:
         self._reader = EventReader()
-        self._maker = BatchMaker(batch_events)
+        self._batches = PartitionedBatches(batch_events, ring)
         self._tally = tally
         self._watch = watch
 
@@ -297,26 +343,29 @@ class BatchCutter:
         async with batches, trio.open_nursery() as nursery:
             nursery.start_soon(_read_all, source, write)
             while True:
-                with trio.move_on_after(LINGER_S if self._maker.waiting else math.inf) as linger:
+                with trio.move_on_after(LINGER_S if self._batches.waiting else math.inf) as linger:
                     try:
                         chunk = await chunks.receive()
                     except trio.EndOfChannel:
                         break
                 if linger.cancelled_caught:
-                    await batches.send(self._maker.take())
+                    await _send_all(self._batches.take(), batches)
                 else:
                     await self._pass_on(self._reader.feed(chunk), batches)
             await self._pass_on(self._reader.end(), batches)
-            if self._maker.waiting:
-                await batches.send(self._maker.take())
+            await _send_all(self._batches.take(), batches)
 
     async def _pass_on(self, lines: Iterator[Line], batches: trio.MemorySendChannel[Batch]) -> None:
         for line in lines:
             if isinstance(line, BadLine):
                 note_bad_line(line, self._tally, self._watch)
                 continue
-            for batch in self._maker.add(line):
-                await batches.send(batch)
+            await _send_all(self._batches.add(line), batches)
+
+
+async def _send_all(made: Iterator[Batch], batches: trio.MemorySendChannel[Batch]) -> None:
+    for batch in made:
+        await batches.send(batch)
 
 
 async def check(source: EventSource, tally: ProduceTally, watch: Watch) -> int:
@@ -349,10 +398,15 @@ def note_bad_line(line: BadLine, tally: ProduceTally, watch: Watch) -> None:
     watch.bad_line(line)
 
 
-async def produce(producer: "Producer", source: EventSource, batch_events: int) -> None:
-    """Everything in `source` into the log; raises as `Producer.send` does, and what `source` raises."""
+async def produce(
+    producer: "Producer", source: EventSource, batch_events: int, ring: Ring | None = None
+) -> None:
+    """Everything in `source` into the log; raises as `Producer.send` does, and what `source` raises.
+
+    With a `ring`, each batch is for one of its partitions.
+    """
     send, batches = trio.open_memory_channel[Batch](0)
-    cutter = BatchCutter(producer.batch_events(batch_events), producer.tally, producer.watch)
+    cutter = BatchCutter(producer.batch_events(batch_events), producer.tally, producer.watch, ring)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cutter.run, source, send)

@@ -6,9 +6,9 @@ Called by `status`, `ring show` and `leader transfer`.
 
 from typing import Final
 
-from esctl.query.ringsurvey import RingSurvey, shared
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
-from esctl.ui.formatting import duration
+from esctl.ui.formatting import duration, shared
 from esnode import limits
 
 SOON_MS: Final = 1000 * limits.LEADER_AWAY_S

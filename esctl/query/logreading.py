@@ -3,7 +3,8 @@
 Decides what the reader has seen for certain. From the cluster: every event acked before the start, since
 the end is confirmed by a majority first; any node may then serve it, and the next one when that fails.
 From one node: what that node has applied, and how old that may be. Memory holds one answer of a node at a
-time. Never prints. Called by `esctl consume`.
+time. This is one log: that of the only partition, or of one of several; `partitionreading.py` reads several.
+Never prints. Called by `esctl consume`, `export` and `bench`.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -25,13 +26,14 @@ UNTIL_EVER: Final = limits.MAX_INDEX
 class ReadRequest:
     """What to read. Without a `from_offset`, from the first event that is kept; `max_events` and `node` are
     None for no bound and for the cluster. `last` is how many events before the end to begin at, 0 for the
-    end itself; it goes before `from_offset`."""
+    end itself; it goes before `from_offset`. `partition` is None where the cluster has one."""
 
     from_offset: int | None
     max_events: int | None
     follow: bool
     node: Node | None
     last: int | None = None
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,12 @@ class Staleness:
 
     next_offset: int
     silence_ms: int
+    partition: int | None = None
 
     def __str__(self) -> str:
         events = quantity(self.next_offset, "event")
+        if self.partition is not None:
+            events += f" of partition {self.partition}"
         if self.silence_ms == 0:
             return f"it says that it leads, and has {events}"
         if self.silence_ms < 0:
@@ -56,9 +61,10 @@ class Staleness:
 class Reading:
     """The batches in order, the last one cut at the end."""
 
-    def __init__(self, cluster: Cluster, source: BatchSubscription, end: int, *, follow: bool) -> None:
-        self._cluster = cluster
+    def __init__(self, source: BatchSubscription, end: int, *, follow: bool, again: str) -> None:
+        """`again` is the command that goes on from an offset, which stands for `{}` in it."""
         self._source = source
+        self._again = again
         self.begins_at = source.next_offset
         self.end = end
         """Where it stops: an offset that nothing is read from."""
@@ -76,8 +82,16 @@ class Reading:
             return StoredBatch(batch.entry, batch.offset, min(batch.next_offset, self.end))
         raise OperationTimeout(
             f"nothing came for {self._patience_s:g} s: the events from {at} to {self.end - 1} are missing",
-            next_step=f"esctl consume --from {at} --cluster {self._cluster.name}",
+            next_step=self._again.format(at),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What there is to read: from the offset `begin` on, and where the log ends now."""
+
+    begin: int
+    next_offset: int
 
 
 @asynccontextmanager
@@ -88,31 +102,45 @@ async def reading(
 
     Raises `OffsetOutOfRange`, `Unreachable`, `NoQuorum`, `OperationTimeout`.
     """
-    async with AsyncExitStack() as stack:
-        end, source = await _open(cluster, wanted, stale, stack)
-        yield Reading(cluster, source, end, follow=wanted.follow)
+    async with reading_of(cluster, wanted, await bounds_of(cluster, wanted, stale)) as opened:
+        yield opened
 
 
-async def _open(
-    cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None], stack: AsyncExitStack
-) -> tuple[int, BatchSubscription]:
-    """Where to stop, and what to read from."""
+async def bounds_of(cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None]) -> Bounds:
+    """Ask for it; raises as `reading` does."""
     if wanted.node is None:
-        confirmed = await confirmed_end(cluster)
-        begin = _begin(cluster, wanted, confirmed.first_offset, confirmed.next_offset)
-        next_offset = confirmed.next_offset
-        log = await stack.enter_async_context(connect(cluster.addresses, cluster=cluster.identity))
-        source = log.subscribe_batches(begin)
+        confirmed = await confirmed_end(cluster, partition=wanted.partition)
+        first, end = confirmed.first_offset, confirmed.next_offset
     else:
-        link = connect_node(wanted.node.client, cluster=cluster.identity)
-        await stack.enter_async_context(link)
-        answer = await link.read_records(limits.MAX_INDEX, 1)
-        next_offset = answer.next_offset
-        stale(Staleness(answer.next_offset, answer.silence_ms))
-        begin = _begin(cluster, wanted, answer.first_offset, answer.next_offset)
-        source = await stack.enter_async_context(link.subscribe_batches(begin))
+        link = connect_node(wanted.node.client, cluster=cluster.identity, partition=wanted.partition)
+        async with link:
+            answer = await link.read_records(limits.MAX_INDEX, 1)
+        first, end = answer.first_offset, answer.next_offset
+        stale(Staleness(end, answer.silence_ms, wanted.partition))
+    return Bounds(_begin(cluster, wanted, first, end), end)
+
+
+@asynccontextmanager
+async def reading_of(cluster: Cluster, wanted: ReadRequest, bounds: Bounds) -> AsyncIterator[Reading]:
+    """Open what is wanted, once it is known what there is."""
+    begin = bounds.begin
     end = UNTIL_EVER if wanted.max_events is None else begin + wanted.max_events
-    return (end if wanted.follow else min(end, next_offset)), source
+    end = end if wanted.follow else min(end, bounds.next_offset)
+    again = _again(cluster, wanted, "{}")
+    async with AsyncExitStack() as stack:
+        if wanted.node is None:
+            opened = connect(cluster.addresses, cluster=cluster.identity, partition=wanted.partition)
+            source = (await stack.enter_async_context(opened)).subscribe_batches(begin)
+        else:
+            source = await stack.enter_async_context(subscription(cluster, wanted, begin))
+        yield Reading(source, end, follow=wanted.follow, again=again)
+
+
+def subscription(cluster: Cluster, wanted: ReadRequest, from_offset: int) -> BatchSubscription:
+    """Of the node that is wanted; to be closed."""
+    assert wanted.node is not None
+    link = connect_node(wanted.node.client, cluster=cluster.identity, partition=wanted.partition)
+    return link.subscribe_batches(from_offset)
 
 
 def _begin(cluster: Cluster, wanted: ReadRequest, first_offset: int, next_offset: int) -> int:
@@ -124,6 +152,12 @@ def _begin(cluster: Cluster, wanted: ReadRequest, first_offset: int, next_offset
     if wanted.from_offset < first_offset:
         raise OffsetOutOfRange(
             f"event {wanted.from_offset} is not kept any more; the first one is {first_offset}",
-            next_step=f"esctl consume --from {first_offset} --cluster {cluster.name}",
+            next_step=_again(cluster, wanted, str(first_offset)),
         )
     return wanted.from_offset
+
+
+def _again(cluster: Cluster, wanted: ReadRequest, offset: str) -> str:
+    """The command that reads on from `offset`."""
+    of = "" if wanted.partition is None else f" --partition {wanted.partition}"
+    return f"esctl consume --from {offset}{of} --cluster {cluster.name}"

@@ -110,6 +110,16 @@ class RingSurvey:
         where = "in each partition" if self.alike else f"in partition {worst.partition}"
         return f"{where}, {worst.quorum_text}"
 
+    @property
+    def leader_text(self) -> str:
+        """Who leads, or why nobody can, for people in half a sentence."""
+        worst = self.worst
+        if worst.may_fail < 0:
+            return self.quorum_text
+        if len(self.partitions) == 1:
+            return "nobody leads" if worst.leader is None else f"node {worst.leader.node.id} leads"
+        return "each partition has a leader" if worst.serves else f"nobody leads partition {worst.partition}"
+
     def leaders(self) -> list[PartitionLeader]:
         """For the JSON answer."""
         return [

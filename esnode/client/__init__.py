@@ -2,8 +2,10 @@
 asks one node. Errors are those of `esnode/errors.py`."""
 
 from esnode.client.acks import Ack, BatchAck
-from esnode.client.log import KeyState, Log, connect
+from esnode.client.log import Log, connect
+from esnode.client.merged import MergedBatches, MergedEvents
 from esnode.client.nodelink import NodeLink, Page, connect_node
+from esnode.client.partitionlog import KeyState
 from esnode.client.producer import ProducerState
 from esnode.client.stored import StoredBatch, StoredEvent
 from esnode.client.subscription import BatchSubscription, Subscription
@@ -14,6 +16,8 @@ __all__ = [
     "BatchSubscription",
     "KeyState",
     "Log",
+    "MergedBatches",
+    "MergedEvents",
     "NodeLink",
     "Page",
     "ProducerState",

@@ -10,19 +10,20 @@ changes are plain functions. Used by `log.py`, told by its links.
 import itertools
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
+from esnode.client.appendhooks import Numbering, Router
 from esnode.client.clusterpin import ClusterPin
+from esnode.client.lateness import restored, why_late
 from esnode.client.link import PING_ID, Link
 from esnode.client.request import Request
 from esnode.client.runs import ROUND_S, Runs, pause_s
 from esnode.config import Address, parse_address
-from esnode.dedup.batch import Batch
 from esnode.errors import (
     Busy,
     ClusterRestored,
@@ -31,9 +32,8 @@ from esnode.errors import (
     EventStreamError,
     InvalidConfig,
     LeadershipLost,
-    NoQuorum,
+    Moved,
     NotLeader,
-    OperationTimeout,
     OutOfSequence,
     PartitionNeeded,
     ProducerFenced,
@@ -41,8 +41,6 @@ from esnode.errors import (
     Rejoining,
     UnknownPartition,
     UnknownProducer,
-    Unreachable,
-    VersionMismatch,
     WrongCluster,
 )
 from esnode.messages import (
@@ -65,24 +63,7 @@ MAX_LINKS: Final = 32
 """Addresses learnt from nodes included: a node that names ever new leaders fills nothing."""
 
 _RETRIED: Final = {NotLeader.code, LeadershipLost.code, Busy.code, EarlierRefused.code}
-_NEVER_ANSWERED: Final = (WrongCluster, VersionMismatch, PartitionNeeded, UnknownPartition)
 _SESSION_GONE: Final = {UnknownProducer.code, OutOfSequence.code, ProducerFenced.code}
-
-
-class Numbering(Protocol):
-    """The producer session, as the dispatcher sees it; `producer.py` has it."""
-
-    def number(self, request: Request) -> Batch | None:
-        """The batch of an append with its number; None where it has to wait, or is settled."""
-        ...
-
-    def gave_up(self, request: Request) -> None:
-        """`request` ends without being acked."""
-        ...
-
-    def refused(self) -> None:
-        """A node said that the session cannot go on like this."""
-        ...
 
 
 class Dispatcher:
@@ -95,11 +76,14 @@ class Dispatcher:
         """What is not answered, in the order of submission."""
         self.producer: Numbering | None = None
         """The producer session, where there is one."""
+        self.router: Router | None = None
+        """None where the client is for one partition alone."""
         self.closed = False
         self._pin = pin
         self._dial = dial
         self._rng = rng
         self._nursery = nursery
+        self._partition = pin.partition or 0
         self._ids = itertools.count(PING_ID + 1)
         self._log_end = 0
         """The log ends here or later: the offset after the last event that is known to be in it."""
@@ -111,6 +95,9 @@ class Dispatcher:
         self._retry_at = inf
         """When to send again what was refused, besides appends; infinite when nothing was."""
         self._retry = trio.lowlevel.ParkingLot()
+        self._has_strays = False
+        """Whether what belongs to others is here yet: nothing behind it is sent, so that order is kept."""
+        self._without_strays: list[Callable[[], None]] = []
 
     def add_link(self, address: Address) -> None:
         """Keep a connection to `address` from now on."""
@@ -133,16 +120,25 @@ class Dispatcher:
         if request.batch is None:
             self._send(request)
             return
-        if self._pin.partition:
-            request.batch = replace(request.batch, partition=self._pin.partition)
+        if request.batch.partition != self._partition:
+            request.batch = replace(request.batch, partition=self._partition)
+        if self.router is not None and self.router.is_stray(request.batch, self._partition):
+            request.stray = True
+            self._move_strays()
+            return
         if self._unstamped is not None:
             self._unstamped.append(request)
             return
-        request.stamped = self.producer.number(request) if self.producer else request.batch
+        if self._has_strays:
+            return
+        self._stamp(request)
         if self._runs.under_way:
             self._send_append(request)
         else:
             self._send_appends()
+
+    def _stamp(self, request: Request) -> None:
+        request.stamped = self.producer.number(request) if self.producer else request.batch
 
     def restamp(self) -> None:
         """Prepare all unanswered appends again, in order, and send them.
@@ -158,12 +154,55 @@ class Dispatcher:
             request.unsure |= request.sent_on is not None
             request.id, request.sent_on = self.next_id(), None
             self.pending[request.id] = request
+        self._move_strays()
         while self._unstamped:
             request = self._unstamped.popleft()
-            if not request.done.is_set():
+            if self.pending.get(request.id) is request and not request.stray:
                 request.stamped = self.producer.number(request)
         self._unstamped = None
         self._send_appends()
+
+    # --- a newer ring --------------------------------------------------------------------------
+
+    def route_again(self, done: Callable[[], None]) -> None:
+        """A newer ring is known: hand over what belongs to others, and then call `done`."""
+        assert self.router is not None
+        for request in self.appends():
+            assert request.batch is not None
+            request.stray = self.router.is_stray(request.batch, self._partition)
+        self._without_strays.append(done)
+        self._move_strays()
+
+    def _move_strays(self) -> None:
+        """In their order: one that is on its way to this partition may be stored here, and is waited for."""
+        for request in self.appends():
+            if request.stray and self.pending.get(request.id) is request:
+                if request.sent_on is not None:
+                    self._has_strays = True
+                    return
+                self._hand_over(request)
+        self._has_strays = False
+        if self._unstamped is None:
+            for request in self.appends():
+                if request.stamped is None:
+                    self._stamp(request)
+            self._send_appends()
+        told, self._without_strays = self._without_strays, []
+        for done in told:
+            done()
+
+    def _hand_over(self, request: Request) -> None:
+        """What stays keeps its place among the others."""
+        assert self.router is not None
+        self._runs.given_up(request.id)
+        if self.producer is not None:
+            self.producer.gave_up(request)
+        stays = self.router.move(request, self._partition)
+        if stays is None:
+            del self.pending[request.id]
+        else:
+            after = [stays if one is request else one for one in self.pending.values()]
+            self.pending = {one.id: one for one in after}
 
     def abandon(self, *requests: Request) -> None:
         """Nobody waits for these any more. All go at once: none is sent again without one before it."""
@@ -204,6 +243,8 @@ class Dispatcher:
         return min(self._retry_at, self._runs.next_at if self.leader is not None else inf)
 
     def _send(self, request: Request) -> None:
+        if not request.parts:
+            return  # the next node that greets is its answer
         link = self.leader
         if link is None and request.anywhere and request.sent_on is None:
             link = self._anyone(request.turn)
@@ -220,6 +261,8 @@ class Dispatcher:
         """All that are not on their way to the leader, unless a refusal holds them up."""
         if self.leader is not None and self._runs.may_send():
             for request in self.appends():
+                if request.stray:
+                    break
                 self._send_append(request)
 
     def _send_append(self, request: Request) -> None:
@@ -230,9 +273,9 @@ class Dispatcher:
         self._runs.sent(request.id)
         batch = request.stamped
         if not request.unsure and request.sent_on is None:
-            request.sent_after = self._log_end
-        elif batch.producer is None:
-            batch = replace(batch, sent_after=request.sent_after)
+            request.sent_after, request.sent_to = self._log_end, None
+        elif batch.producer is None or request.sent_to is not None:
+            batch = replace(batch, sent_after=request.sent_after, sent_to=request.sent_to)
         self._push(link, request, encode_parts(Append(request.id, batch, self._runs.number)))
 
     def _push(self, link: Link, request: Request, parts: Sequence[bytes]) -> None:
@@ -256,6 +299,9 @@ class Dispatcher:
 
     def on_up(self, link: Link) -> None:
         """A node can be reached."""
+        for request in list(self.pending.values()):
+            if request.batch is None and not request.parts:
+                self.settle(request, None, None)
         self.send_unsent()
 
     def on_down(self, link: Link) -> None:
@@ -266,19 +312,24 @@ class Dispatcher:
                 if request.once:
                     self.settle(request, None, ConnectionLost("the connection broke before the answer came"))
         self._choose_leader()
+        if self._has_strays:
+            self._move_strays()
         self.send_unsent()
 
     def on_error(self, link: Link) -> None:
         """A connection was not made. Where the cluster is another one, nothing will ever be answered."""
-        if all(isinstance(each.error, PartitionNeeded | UnknownPartition) for each in self.links.values()):
+        unknown = all(
+            isinstance(each.error, PartitionNeeded | UnknownPartition) for each in self.links.values()
+        )
+        if unknown and self.router is None:  # else the ring has it, and it is about to be there
             assert link.error is not None
             for request in list(self.pending.values()):
                 self.settle(request, None, type(link.error)(str(link.error), definite=not request.unsure))
             return
-        restored = self._restored()
-        if restored is not None and all(isinstance(each.error, WrongCluster) for each in self.links.values()):
+        other = restored(list(self.links.values()))
+        if other is not None and all(isinstance(each.error, WrongCluster) for each in self.links.values()):
             for request in list(self.pending.values()):
-                error = ClusterRestored(str(restored), definite=not request.unsure)
+                error = ClusterRestored(str(other), definite=not request.unsure)
                 self.settle(request, None, error)
 
     def on_message(self, link: Link, message: Message) -> None:
@@ -291,6 +342,7 @@ class Dispatcher:
             case LeaderIs():
                 link.claim = message
                 self._log_end = max(self._log_end, message.next_offset)
+                self._pin.learn(message.ring_version, message.partitions)
                 self._learn(message)
                 self._choose_leader()
             case Goodbye(code, text):
@@ -350,7 +402,7 @@ class Dispatcher:
                 self._refused_for_good(request, error)
             else:
                 self.producer.refused()
-        elif error.code in _RETRIED | _SESSION_GONE:
+        elif error.code in _RETRIED | _SESSION_GONE or (error.code == Moved.code and self.router is not None):
             self._runs.refused(request.id, error)
             # What was refused before it is the reason; it may have been given up since.
             request.refusal = (isinstance(error, EarlierRefused) and self._runs.refusal) or error
@@ -378,6 +430,8 @@ class Dispatcher:
 
     def _go_on(self) -> None:
         """An append is on its way no more: perhaps it was the last that held up the next run."""
+        if self._has_strays:
+            self._move_strays()
         if not self._runs.under_way:
             self._send_appends()
             self._retry.unpark()
@@ -423,47 +477,9 @@ class Dispatcher:
                 request.retry_at = 0.0
             self.send_unsent()
 
-    def _restored(self) -> ClusterRestored | None:
-        """What a node said that belongs to a restored cluster, where no node of ours answers."""
-        if any(link.connected for link in self.links.values()):
-            return None
-        said = (link.error for link in self.links.values())
-        return next((error for error in said if isinstance(error, ClusterRestored)), None)
-
     def why_late(self, request: Request | None) -> EventStreamError:
         """The error of a request that its timeout found unanswered; None: it was never submitted.
 
         Abandon it first: one that others still wait for may yet be sent.
         """
-        if request is not None and request.refusal is not None and request.certainly_not_done:
-            return _refused_to_the_end(request.refusal)
-        if request is not None and request.sends:
-            return OperationTimeout("no answer within the timeout; the request may or may not have been done")
-        if request is not None and not request.done.is_set():
-            return OperationTimeout("not sent within the timeout; it may still be sent together with others")
-        connected = [link for link in self.links.values() if link.connected]
-        if self.leader is not None:
-            return OperationTimeout("the window stayed full for the whole timeout; this one was not sent")
-        if connected:
-            return NoQuorum(f"{len(connected)} of {len(self.links)} nodes answer, and none leads")
-        restored = self._restored()
-        if restored is not None:
-            return ClusterRestored(str(restored), definite=request is None or request.certainly_not_done)
-        for link in self.links.values():
-            if isinstance(link.error, _NEVER_ANSWERED):
-                return type(link.error)(f"{link.address}: {link.error}")
-        reasons = "; ".join(
-            f"{link.address}: {link.error or 'no answer yet'}" for link in self.links.values()
-        )
-        return Unreachable(f"no node answers ({reasons})")
-
-
-def _refused_to_the_end(refusal: EventStreamError) -> EventStreamError:
-    """The error of a request that was sent, and each time refused for certain, until its timeout."""
-    match refusal:
-        case NotLeader():
-            return NoQuorum(f"nobody led when it was sent: {refusal}")
-        case Busy() | EarlierRefused():
-            return OperationTimeout(f"refused until the timeout, so not done: {refusal}", definite=True)
-        case _:
-            return refusal
+        return why_late(request, list(self.links.values()), self.leader)

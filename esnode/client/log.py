@@ -1,80 +1,46 @@
-"""The log as an application sees it: append, read, subscribe, over any number of failovers.
+"""The log of a cluster as an application sees it: append, read, subscribe.
 
     async with connect(["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]) as log:
         ack = await log.append({"id": "1", "source": "/shop", "type": "order", "data": {"sum": 12}})
 
-Decides how long an operation is tried and how many batches are under way. An operation that raises
-nothing is done; one that raises says whether it was certainly not done (`error.definite`).
+Decides which partition an operation is for: each has a `PartitionLog`, and the ring says which owns a source.
+Where there is one partition, calls are passed on as they are. Never retries: that is theirs.
 Sending an event again, with the same `source` and `id`, is always safe.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import trio
 
 from esnode import limits
-from esnode.client.acks import Ack, BatchAck, acks_of
-from esnode.client.batcher import Asked, Batcher
-from esnode.client.checks import check_batch, check_range
+from esnode.client.acks import Ack, BatchAck, acks_of, put_together
+from esnode.client.checks import check_batch
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
-from esnode.client.ordered import OrderedAppend, batch_ack
-from esnode.client.producer import ProducerSession, ProducerState
+from esnode.client.heldsources import HeldSources
+from esnode.client.knownring import KnownRing, token_of_event, tokens_of
+from esnode.client.merged import MergedBatches, MergedEvents
+from esnode.client.movedappend import MovedAppend
+from esnode.client.partitionlog import KeyState, PartitionLog, Settings
+from esnode.client.producer import ProducerState
 from esnode.client.request import Request
-from esnode.client.stored import StoredEvent, batches_of
+from esnode.client.splitcall import all_of, once
+from esnode.client.stored import StoredEvent
 from esnode.client.subscription import BatchSubscription, Subscription
-from esnode.client.window import Window
-from esnode.config import parse_address
-from esnode.dedup.batch import Batch, event_key
-from esnode.errors import InvalidRequest
-from esnode.events import encode_event, key_of, make_batches
-from esnode.messages import (
-    Appended,
-    ExplainKey,
-    KeyExplained,
-    Read,
-    Records,
-    StatusReply,
-    StatusRequest,
-    TransferLeadership,
-    Transferred,
-)
+from esnode.config import Address, parse_address
+from esnode.dedup.batch import Batch, select
+from esnode.errors import InvalidRequest, PartitionNeeded, UnknownPartition
+from esnode.events import make_batches
 from esnode.transport.connection import Dialer, open_stream
-from esnode.wire import encode
 
-Question = Read | StatusRequest | ExplainKey | TransferLeadership
-_Answer = TypeVar("_Answer", Records, StatusReply, KeyExplained, Transferred)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a client behaves; see `connect`."""
-
-    cluster: str = ""
-    batch_events: int = 64
-    batch_ms: float = 1.0
-    window: int = 64
-    timeout_s: float | None = limits.CLIENT_TIMEOUT_S
-    producer_session: bool = False
-    producer: str = ""
-    partition: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyState:
-    """What the deduplication table knows of an event: its offset, None when it knows nothing.
-
-    `expires_in_ms` is the log time that is left to it; -1: no time ends it (`dedup.ttl_ms = 0`).
-    """
-
-    key: bytes
-    offset: int | None
-    expires_in_ms: int
+T = TypeVar("T")
+Target = tuple[int, bool]
+"""A partition, and whether it is for events that wait: see `HeldSources`."""
 
 
 def connect(
@@ -102,8 +68,10 @@ def connect(
     client lives. With a name for the `producer` it does so after a restart as well; whoever had opened the
     name before is fenced: `ProducerFenced`. See docs/guarantees.md.
 
-    A cluster may have several partitions, each with a log of its own: this is that of `partition`. Without
-    one, every operation raises `PartitionNeeded` in such a cluster.
+    A cluster may have several partitions, each with a log and offsets of its own. Events go to the partition
+    that owns their source; what is about one log takes `partition`. Each partition has its own window and its
+    own producer session. With `partition` here, the client is for that one alone: sources of others are
+    refused (`Moved`).
 
     Raises `InvalidConfig` for a bad address, `InvalidRequest` for a setting out of range.
     """
@@ -146,13 +114,7 @@ class Connecting:
 
     async def __aenter__(self) -> "Log":
         self._nursery = await self._nursery_manager.__aenter__()
-        pin = ClusterPin(self._settings.cluster, self._settings.partition)
-        dispatcher = Dispatcher(pin, self._dial, self._rng, self._nursery)
-        self._log = Log(dispatcher, pin, self._settings, self._dial, self._rng)
-        for address in self._addresses:
-            dispatcher.add_link(address)
-        for task in self._log.tasks():
-            self._nursery.start_soon(task)
+        self._log = Log(self._addresses, self._settings, self._dial, self._rng, self._nursery)
         return self._log
 
     async def __aexit__(
@@ -172,59 +134,148 @@ class Log:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
-        pin: ClusterPin,
+        addresses: Sequence[Address],
         settings: Settings,
         dial: Dialer,
         rng: random.Random,
+        nursery: trio.Nursery,
     ) -> None:
-        self._dispatcher = dispatcher
-        self._pin = pin
+        self._addresses = addresses
         self._settings = settings
         self._dial = dial
         self._rng = rng
-        self._timeout_s = float("inf") if settings.timeout_s is None else settings.timeout_s
-        window = Window(settings.window)
-        self._batcher = Batcher(
-            settings.batch_events,
-            settings.batch_ms / 1000,
-            window,
-            self._new_append,
-            dispatcher.submit,
-        )
-        self._producer: ProducerSession | None = None
-        if settings.producer_session:
-            self._producer = ProducerSession(dispatcher, settings.producer, rng.getrandbits(64))
-        self._subscriptions: list[BatchSubscription] = []
+        self._nursery = nursery
+        self._ring = KnownRing()
+        self._logs: dict[int, PartitionLog] = {}
+        self._closed = False
+        self._order = trio.StrictFIFOLock()
+        """Of the calls that came before it was known how many partitions there are."""
+        self._ready = False
+        """Whether that is known, and none of those calls waits."""
+        self._only: PartitionLog | None = None
+        """The log of the only partition, once ready."""
+        partition = settings.partition
+        self._held = HeldSources()
+        self._merged = WeakSet[MergedBatches]()
+        """The subscriptions to all partitions: of new ones, too."""
+        self._is_first_ring = True
+        """Whether nothing was routed by another ring than the newest one."""
+        if partition is None:
+            self._pin = ClusterPin(settings.cluster, 0, self._learn)
+        else:
+            self._pin = ClusterPin(settings.cluster, partition)
+        self._first = self._open(partition or 0)
+        if partition is not None:
+            self._only, self._ready = self._first, True
 
-    def tasks(self) -> list[Callable[[], Awaitable[None]]]:
-        """What must run while the log is open."""
-        tasks: list[Callable[[], Awaitable[None]]] = [self._dispatcher.run_retries, self._batcher.run]
-        return tasks if self._producer is None else [*tasks, self._producer.run]
+    def _open(self, partition: int) -> PartitionLog:
+        """Begin with a partition: it dials all nodes."""
+        pin = self._pin if partition == self._pin.partition else self._pin.for_partition(partition)
+        dispatcher = Dispatcher(pin, self._dial, self._rng, self._nursery)
+        dispatcher.router = self if self._settings.partition is None else None
+        log = self._logs[partition] = PartitionLog(dispatcher, pin, self._settings, self._dial, self._rng)
+        for address in self._addresses:
+            dispatcher.add_link(address)
+        for task in log.tasks():
+            self._nursery.start_soon(task)
+        return log
+
+    def _learn(self, version: int, partitions: int) -> None:
+        """A node says by which ring it goes."""
+        old = self._ring.ring() if 0 < self._ring.version < version else None
+        if self._closed or not self._ring.learn(version, partitions):
+            return
+        for partition in range(partitions):
+            if partition not in self._logs:
+                new = self._open(partition)
+                for merged in self._merged:
+                    merged.add(partition, new.subscribe_batches(0))
+        if old is not None:
+            self._is_first_ring = False
+            for partition in self._held.begin(old, self._ring.ring()):
+                self._logs[partition].route_again(partial(self._held.drained, partition))
+        self._get_ready()
+
+    def is_stray(self, batch: Batch, partition: int) -> bool:
+        """Whether a batch that was routed by an older ring has events of other partitions."""
+        return not self._is_first_ring and self._ring.owner_of_all(batch.keys) != partition
+
+    def move(self, request: Request, partition: int) -> Request | None:
+        """Send an append to the owners of its events; what stays with `partition`, if anything."""
+        assert request.batch is not None
+        places = _places(self._ring.owners(request.batch.keys))
+        homes = {owner: self._logs[owner].dispatcher for owner in places}
+        moved = MovedAppend(request, partition, places, homes)
+        for owner, part in moved.parts.items():
+            if owner != partition:
+                homes[owner].submit(part)
+        return moved.parts.get(partition)
+
+    def _get_ready(self) -> None:
+        if self._ring.partitions and not self._order.locked():
+            self._ready = True
+            self._only = self._first if self._ring.partitions == 1 else None
+
+    async def _wait_ready(self) -> None:
+        """Return once it is known how many partitions there are, in the order of the calls.
+
+        What the caller does before its next await is before what any later call does.
+        """
+        if self._ready:
+            return
+        try:
+            async with self._order:
+                while not self._ring.partitions:
+                    await self._first.wait_greeted()
+        finally:
+            self._get_ready()
+
+    async def _log_of(self, partition: int | None) -> PartitionLog:
+        """The log of `partition`, or of the only one."""
+        await self._wait_ready()
+        if partition is None and len(self._logs) > 1:
+            raise PartitionNeeded(f"the cluster has the partitions 0 to {len(self._logs) - 1}")
+        log = self._first if partition is None else self._logs.get(partition)
+        if log is None:
+            raise UnknownPartition(f"there is no partition {partition} here: {sorted(self._logs)}")
+        return log
 
     async def aclose(self) -> None:
         """Give up what still waits, and close every subscription that was opened here."""
-        self._dispatcher.close()
-        self._batcher.close()
-        while self._subscriptions:
-            await self._subscriptions.pop().aclose()
+        self._closed = True
+        for log in self._logs.values():
+            await log.aclose()
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that are known: the one of a cluster that has not answered yet."""
+        return tuple(self._logs)
 
     @property
     def leader_id(self) -> int | None:
-        """The id of the node that leads, None while nobody is known to."""
-        return None if self._dispatcher.leader is None else self._dispatcher.leader.node_id
+        """The id of the node that leads the only partition; None while nobody is known to."""
+        return self._first.leader_id if len(self._logs) == 1 else None
+
+    @property
+    def leader_ids(self) -> dict[int, int | None]:
+        """The id of the node that leads each partition, None while nobody is known to."""
+        return {partition: log.leader_id for partition, log in self._logs.items()}
 
     @property
     def connections(self) -> dict[str, bool]:
         """Each node's address, in the order in which they are dialled, and whether it is connected now.
 
-        All are dialled at once, and each is kept.
+        All are dialled at once, and each is kept. With several partitions: whether it is for all of them.
         """
-        return {str(link.address): link.connected for link in self._dispatcher.links.values()}
+        every: dict[str, bool] = {}
+        for log in self._logs.values():
+            for address, connected in log.connections.items():
+                every[address] = every.get(address, True) and connected
+        return every
 
     # --- append --------------------------------------------------------------------------------
 
-    async def append(self, event: Mapping[str, Any], *, sequence: int | None = None) -> Ack:
+    def append(self, event: Mapping[str, Any], *, sequence: int | None = None) -> Coroutine[Any, Any, Ack]:
         """Put one event in the log; returns once a majority has it on disk.
 
         In a producer session, `sequence` may be its number: the next one, or one that is in the log
@@ -234,171 +285,211 @@ class Log:
         `NoQuorum`, `Unreachable` (certainly not); or what the leader refused it with. In a session also
         `OutOfSequence` (a number too high), and `ProducerFenced` or `UnknownProducer` when that is over.
         """
-        encoded, key = encode_event(event), key_of(event)
-        if sequence is not None:
-            self._check_sequence(sequence, 1)
-        request: Request | None = None
-        with trio.move_on_after(self._timeout_s):
-            if self._producer is None:
-                asked = self._batcher.ask(key, encoded)
-            else:
-                ask = partial(self._ask_in_session, self._producer, key, encoded, sequence)
-                asked = await self._producer.in_turn(key if sequence is None else b"", ask)
-            request, place = await self._batcher.wait_place(asked)
-            try:
-                answer = await request.wait()
-                if request.acks is None:
-                    request.acks = acks_of(batch_ack(request, answer))
-                return request.acks[place]
-            except trio.Cancelled:
-                if self._producer is not None:
-                    self._producer.leave(key, request, place)
-                raise
-            finally:
-                request.waiters -= 1
-                if not request.waiters and request.batch is not None:
-                    self._dispatcher.abandon(request)
-        raise self._dispatcher.why_late(request)
+        if (only := self._only) is not None:
+            return only.append(event, sequence=sequence)
+        return self._where_it_belongs(lambda: self._append(event, sequence))
 
-    def _ask_in_session(
-        self, producer: ProducerSession, key: bytes, encoded: bytes, sequence: int | None
-    ) -> Asked:
-        if sequence is not None:
-            return self._batcher.ask(key, encoded, sequence)
-        return producer.rejoin(key) or self._batcher.ask(key, encoded, producer.number_of(key), producer.id)
-
-    async def append_many(
+    def append_many(
         self, events: Iterable[Mapping[str, Any]], *, first_sequence: int | None = None
-    ) -> list[Ack]:
+    ) -> Coroutine[Any, Any, list[Ack]]:
         """Put all `events` in the log, in order, in as many batches as it takes.
 
         All are checked before the first is sent. Raises what `append` raises; then the first of them may
-        be stored, none without those before it: send all of them again. The timeout is for each batch.
+        be stored, none without those before it that are of the same partition: send all of them again. The
+        timeout is for each batch.
         """
-        batches = make_batches(events, self._settings.batch_events)
-        self._check_sequence(first_sequence, sum(batch.count for batch in batches))
-        acks = await self._ordered(first_sequence).append(batches)
-        return [ack for part in acks for ack in acks_of(part)]
+        if (only := self._only) is not None:
+            return only.append_many(events, first_sequence=first_sequence)
+        listed = list(events)
+        return self._where_it_belongs(lambda: self._append_many(listed, first_sequence))
 
-    async def append_batch(
+    def append_batch(
         self,
         batch: Batch,
         *,
         first_sequence: int | None = None,
         on_sent: Callable[[], None] | None = None,
-    ) -> BatchAck:
+    ) -> Coroutine[Any, Any, BatchAck]:
         """Put a batch made by `events.make_batch` or `events.pack` in the log, as it is.
 
         Waits for a place in the window first. `first_sequence` is the number of its first event, as in
         `append`. Raises `InvalidRequest`, and what `append` raises.
         `on_sent` is called when the batch leaves for a node for the first time: one that is given up,
         or cancelled, without that is certainly not stored.
+        With events of several partitions it is split, and each gets a batch. When one of them is refused,
+        the others may be stored; the error is definite where none is.
         """
+        if (only := self._only) is not None:
+            return only.append_batch(batch, first_sequence=first_sequence, on_sent=on_sent)
+        return self._where_it_belongs(lambda: self._append_batch(batch, first_sequence, on_sent))
+
+    async def _where_it_belongs(self, go: Callable[[], Awaitable[T]]) -> T:
+        """What `go` returns, which asks the ring: called once that is known."""
+        await self._wait_ready()
+        return await go()
+
+    async def _append(self, event: Mapping[str, Any], sequence: int | None) -> Ack:
+        if self._held and (token := token_of_event(event)) is not None and self._held.holds(token):
+            await self._held.wait({token})
+        return await self._logs[self._ring.owner_of(event)].append(event, sequence=sequence)
+
+    async def _append_many(
+        self, events: Sequence[Mapping[str, Any]], first_sequence: int | None
+    ) -> list[Ack]:
+        tokens = [token_of_event(event) for event in events] if self._held else [None] * len(events)
+        targets = self._targets([self._ring.owner_of(event) for event in events], tokens)
+        if len(targets) < 2 and not any(held for _, held in targets):
+            partition, _ = next(iter(targets), (0, False))
+            return await self._logs[partition].append_many(events, first_sequence=first_sequence)
+        _check_unnumbered(first_sequence)
+        batches = {
+            target: make_batches([events[place] for place in of_it], self._settings.batch_events)
+            for target, of_it in targets.items()
+        }
+        answers = await all_of([self._begin(target, batches[target]) for target in targets])
+        acks: dict[int, Ack] = {}
+        for of_it, answer in zip(targets.values(), answers, strict=True):
+            acks.update(zip(of_it, [ack for part in answer for ack in acks_of(part)], strict=True))
+        return [acks[place] for place in range(len(events))]
+
+    async def _append_batch(
+        self, batch: Batch, first_sequence: int | None, on_sent: Callable[[], None] | None
+    ) -> BatchAck:
         check_batch(batch)
-        self._check_sequence(first_sequence, batch.count)
-        return await self._ordered(first_sequence, on_sent).append_one(batch)
+        partition = self._ring.owner_of_all(batch.keys)
+        if partition is not None and not self._held:
+            return await self._logs[partition].append_checked(batch, first_sequence, on_sent)
+        targets = self._targets(self._ring.owners(batch.keys), tokens_of(batch.keys))
+        if len(targets) > 1:
+            _check_unnumbered(first_sequence)
+        note = None if on_sent is None else once(on_sent)
+        calls = [
+            self._begin(target, [select(batch, of_it)], first_sequence, note)
+            for target, of_it in targets.items()
+        ]
+        answers = await all_of(calls)
+        parts = zip(targets.values(), answers, strict=True)
+        return put_together([(of_it, answer) for of_it, (answer,) in parts])
 
-    def _ordered(
-        self, first_sequence: int | None, on_sent: Callable[[], None] | None = None
-    ) -> OrderedAppend:
-        return OrderedAppend(
-            self._dispatcher, self._batcher, self._producer, self._timeout_s, first_sequence, on_sent
-        )
+    def _targets(self, owners: Sequence[int], tokens: Sequence[int | None]) -> dict[Target, list[int]]:
+        """The places of the events of each partition: of those that are held, and of the others."""
+        places: dict[Target, list[int]] = {}
+        held = {token: self._held.holds(token) for token in set(tokens) if token is not None}
+        for place, (owner, token) in enumerate(zip(owners, tokens, strict=True)):
+            places.setdefault((owner, token is not None and held[token]), []).append(place)
+        return places
 
-    async def producer_state(self) -> ProducerState:
+    def _begin(
+        self,
+        target: Target,
+        batches: Sequence[Batch],
+        first_sequence: int | None = None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Callable[[], Awaitable[list[BatchAck]]]:
+        """Queue the first of `batches` now, unless their sources are held: what appends them all."""
+        partition, is_held = target
+        if not is_held:
+            return self._logs[partition].begin(batches, first_sequence, on_sent)
+
+        async def later() -> list[BatchAck]:
+            tokens = {token for batch in batches for token in tokens_of(batch.keys)}
+            await self._held.wait(tokens)
+            return await self._logs[partition].begin(batches, first_sequence, on_sent)()
+
+        return later
+
+    async def producer_state(self, *, partition: int | None = None) -> ProducerState:
         """Where the producer session is: the number of its last event in the log, and that event's offset.
 
         Waits until it is open. An application that was restarted goes on after that event. Raises
         `InvalidRequest` where there is no session; `ProducerFenced`, `ProducersFull`, `UnknownProducer`
-        when it is over; `OperationTimeout`, `NoQuorum`, `Unreachable`.
+        when it is over; `OperationTimeout`, `NoQuorum`, `Unreachable`. Each partition has one.
         """
-        if self._producer is None:
-            raise InvalidRequest("there is no producer session: connect with producer=NAME")
-        with trio.move_on_after(self._timeout_s):
-            return await self._producer.state()
-        raise self._dispatcher.why_late(None)
-
-    def _check_sequence(self, first: int | None, count: int) -> None:
-        if first is None:
-            return
-        if self._producer is None:
-            raise InvalidRequest("numbers are of a producer session: connect with producer=NAME")
-        if not 0 <= first <= limits.MAX_INDEX - count:
-            raise InvalidRequest(f"{first} is no number of an event: 0 to {limits.MAX_INDEX} (MAX_INDEX)")
-
-    def _new_append(self) -> Request:
-        return Request(self._dispatcher.next_id(), Appended)
+        return await (await self._log_of(partition)).producer_state()
 
     # --- read ----------------------------------------------------------------------------------
 
     async def read(
-        self, from_offset: int, max_events: int = 1000, *, linearizable: bool = True
+        self,
+        from_offset: int,
+        max_events: int = 1000,
+        *,
+        linearizable: bool = True,
+        partition: int | None = None,
     ) -> list[StoredEvent]:
         """Up to `max_events` events from `from_offset`; fewer at the end of the log.
 
         `linearizable`: through the leader, and every event acked before the call is seen. Otherwise
         from what a node has applied. Raises `OffsetOutOfRange`, `OperationTimeout`, `NoQuorum`,
-        `Unreachable`.
+        `Unreachable`; `PartitionNeeded` where the cluster has several and none is given.
         """
-        check_range(from_offset, max_events)
-        events: list[StoredEvent] = []
-        while len(events) < max_events:
-            request_id = self._dispatcher.next_id()
-            offset = from_offset + len(events)
-            wanted = Read(request_id, offset, max_events - len(events), limits.MAX_READ_BYTES, linearizable)
-            answer = await self._ask(wanted, Records, anywhere=not linearizable)
-            page = list(batches_of(answer.records, offset, from_offset + max_events))
-            if not page:
-                break
-            events += [event for batch in page for event in batch.events()]
-        return events
+        log = await self._log_of(partition)
+        return await log.read(from_offset, max_events, linearizable=linearizable)
 
-    def subscribe(self, from_offset: int) -> Subscription:
+    def subscribe(self, from_offset: int, *, partition: int | None = None) -> Subscription:
         """Follow the log from `from_offset`: an async iterator of `StoredEvent`, without end.
 
         On a connection of its own to any node; when that breaks, the next one goes on with the next
-        offset: nothing is left out or repeated. Raises `OffsetOutOfRange` while iterating.
+        offset: nothing is left out or repeated. Raises `OffsetOutOfRange` while iterating, and
+        `PartitionNeeded` where the cluster has several and none is given.
         """
-        return Subscription(self.subscribe_batches(from_offset))
+        return Subscription(self.subscribe_batches(from_offset, partition=partition))
 
-    def subscribe_batches(self, from_offset: int) -> BatchSubscription:
+    def subscribe_batches(self, from_offset: int, *, partition: int | None = None) -> BatchSubscription:
         """The same in whole `StoredBatch`es, which decode nothing before they are asked to."""
-        check_range(from_offset, 1)
-        subscription = BatchSubscription(
-            lambda: list(self._dispatcher.links), self._pin, from_offset, self._dial, self._rng
-        )
-        self._subscriptions.append(subscription)
-        return subscription
+        meant = self._settings.partition if partition is None else partition
+        return self._first.subscribe_batches(from_offset, self._pin.for_partition(meant))
+
+    def subscribe_all(self, from_offsets: Mapping[int, int] | None = None) -> MergedEvents:
+        """Follow all partitions, each from its offset in `from_offsets`, or from 0 where it is not there.
+
+        An async iterator of `StoredEvent`, as `subscribe`, with a connection per partition. The events of a
+        partition come in order, and so do those of a source.
+        """
+        return MergedEvents(self.subscribe_all_batches(from_offsets))
+
+    def subscribe_all_batches(self, from_offsets: Mapping[int, int] | None = None) -> MergedBatches:
+        """The same in whole `StoredBatch`es."""
+        merged = MergedBatches(from_offsets or {}, self._subscribe_each, self._nursery)
+        self._merged.add(merged)
+        return merged
+
+    async def _subscribe_each(self, from_offsets: Mapping[int, int]) -> dict[int, BatchSubscription]:
+        for partition in from_offsets:
+            await self._log_of(partition)
+        await self._wait_ready()
+        return {
+            partition: log.subscribe_batches(from_offsets.get(partition, 0))
+            for partition, log in self._logs.items()
+        }
 
     # --- ask -----------------------------------------------------------------------------------
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, partition: int | None = None) -> dict[str, Any]:
         """The status of the leader, or of any node while nobody leads; see docs/protocol.md."""
-        request = StatusRequest(self._dispatcher.next_id())
-        return (await self._ask(request, StatusReply, anywhere=True)).status
+        return await (await self._log_of(partition)).status()
 
     async def explain(self, source: str, event_id: str) -> KeyState:
-        """What the leader's deduplication table knows of the event."""
-        key = event_key(source, event_id)
-        answer = await self._ask(ExplainKey(self._dispatcher.next_id(), key), KeyExplained)
-        return KeyState(key, answer.offset if answer.offset >= 0 else None, answer.expires_in_ms)
+        """What the deduplication table of the leader knows of the event: of its partition."""
+        await self._wait_ready()
+        log = self._only or self._logs[self._ring.owner_of({"source": source})]
+        return await log.explain(source, event_id)
 
-    async def transfer_leadership(self, to: int | None = None) -> tuple[int, int]:
+    async def transfer_leadership(
+        self, to: int | None = None, *, partition: int | None = None
+    ) -> tuple[int, int]:
         """Hand the leadership to node `to`, or to the best follower; returns (from, to)."""
-        request = TransferLeadership(self._dispatcher.next_id(), to or 0)
-        answer = await self._ask(request, Transferred, once=True)
-        return answer.old_leader, answer.new_leader
+        return await (await self._log_of(partition)).transfer_leadership(to)
 
-    async def _ask(
-        self, message: Question, expects: type[_Answer], *, anywhere: bool = False, once: bool = False
-    ) -> _Answer:
-        request = Request(message.request_id, expects, parts=(encode(message),), anywhere=anywhere, once=once)
-        with trio.move_on_after(self._timeout_s):
-            try:
-                self._dispatcher.submit(request)
-                answer = await request.wait()
-                assert isinstance(answer, expects)
-                return answer
-            finally:
-                self._dispatcher.abandon(request)
-        raise self._dispatcher.why_late(request)
+
+def _places(owners: Sequence[int]) -> dict[int, list[int]]:
+    """For each partition the places of its events, in their order."""
+    places: dict[int, list[int]] = {}
+    for place, owner in enumerate(owners):
+        places.setdefault(owner, []).append(place)
+    return places
+
+
+def _check_unnumbered(first_sequence: int | None) -> None:
+    if first_sequence is not None:
+        raise InvalidRequest("each partition numbers its own events: give numbers to those of one partition")

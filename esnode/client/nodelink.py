@@ -16,7 +16,7 @@ import trio
 from esnode import limits
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.link import call
-from esnode.client.log import KeyState
+from esnode.client.partitionlog import KeyState
 from esnode.client.stored import StoredBatch, StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
 from esnode.config import Address, parse_address

@@ -9,10 +9,10 @@ from functools import partial
 
 import trio
 
-from esnode.client.acks import BatchAck, joined
+from esnode.client.acks import BatchAck, joined, put_together
 from esnode.client.batcher import Batcher, Whole
 from esnode.client.dispatcher import Dispatcher
-from esnode.client.producer import ProducerSession
+from esnode.client.producer import ProducerSession, Turn
 from esnode.client.request import Request
 from esnode.dedup.batch import Batch
 from esnode.errors import EventStreamError
@@ -22,7 +22,17 @@ from esnode.messages import Appended, NodeReply
 def batch_ack(request: Request, answer: NodeReply) -> BatchAck:
     """The answer to an append, for its caller."""
     assert isinstance(answer, Appended)
-    return BatchAck(answer.ranges, answer.duplicates, request.sends > 1)
+    assert request.batch is not None
+    if request.parts_elsewhere:
+        return put_together([(places, _answer_to(part)) for places, part in request.parts_elsewhere])
+    partition = request.batch.partition
+    partitions = (partition,) * len(answer.ranges) if partition else ()
+    return BatchAck(answer.ranges, answer.duplicates, request.sends > 1, partitions)
+
+
+def _answer_to(part: Request) -> BatchAck:
+    assert part.answer is not None
+    return batch_ack(part, part.answer)
 
 
 class OrderedAppend:
@@ -50,6 +60,16 @@ class OrderedAppend:
         self._queued: list[Whole] = []
         """Those of the last batch."""
         self._submitting = trio.CancelScope()
+        self._begun: Turn | EventStreamError | None = None
+        self._has_begun = False
+
+    def begin(self, batch: Batch) -> None:
+        """Queue the first batch of `append`, ahead of it: no later call gets before it."""
+        self._has_begun = True
+        try:
+            self._begun = self._queue_in_turn(batch)
+        except EventStreamError as error:
+            self._begun = error
 
     async def append_one(self, batch: Batch) -> BatchAck:
         """One batch: one request, with nothing behind it, where the session has nothing to remember."""
@@ -97,17 +117,26 @@ class OrderedAppend:
 
     async def _submit(self, batch: Batch) -> None:
         """Return once it has left; in a session it is queued behind all calls that wait there."""
-        if self._producer is None:
-            self._queue([(batch, None)])
-        else:
+        turn = self._begun if self._has_begun else self._queue_in_turn(batch)
+        self._begun, self._has_begun = None, False
+        if isinstance(turn, EventStreamError):
+            raise turn
+        if turn is not None and self._producer is not None:
             with trio.move_on_after(self._timeout_s) as waiting:
-                keys = batch.keys if self._next_sequence is None else b""
-                await self._producer.in_turn(keys, partial(self._queue_parts, self._producer, batch))
+                await self._producer.wait_turn(turn)
             if waiting.cancelled_caught:
                 raise self._dispatcher.why_late(None)
         for whole in tuple(self._queued):
             await self._wait_left(whole)
         self._queued.clear()
+
+    def _queue_in_turn(self, batch: Batch) -> Turn | None:
+        """The turn to wait for, where the session has it wait; raises what ended the session."""
+        if self._producer is None:
+            self._queue([(batch, None)])
+            return None
+        keys = batch.keys if self._next_sequence is None else b""
+        return self._producer.ask_turn(keys, partial(self._queue_parts, self._producer, batch))
 
     def _queue_parts(self, producer: ProducerSession, batch: Batch) -> None:
         """In parts where it has events that the log knows under other numbers."""

@@ -65,6 +65,8 @@ class Turn:
         self.keys = keys
         self.go = go
         self.over = trio.Event()
+        self.awaited = False
+        """Whether somebody waits, or has waited: a turn may be asked for some time before."""
         self.error: EventStreamError | None = None
 
 
@@ -163,14 +165,27 @@ class ProducerSession:
         It is called in the order of the calls: whoever comes after one that waits is called after it. Raises
         what ended the session, and what `go` raises.
         """
+        results: list[T] = []
+        turn = self.ask_turn(keys, lambda: results.append(go()))
+        if turn is not None:
+            await self.wait_turn(turn)
+        return results[0]
+
+    def ask_turn(self, keys: bytes, go: Callable[[], None]) -> Turn | None:
+        """Call `go` now, or get its turn, which is then to be waited for. Raises as `in_turn` does."""
         self._check()
         if self._left:
             self._settle_left()
         if not self._turns and not self._doubts(keys):
-            return go()
-        results: list[T] = []
-        turn = Turn(keys, lambda: results.append(go()))
+            go()
+            return None
+        turn = Turn(keys, go)
         self._turns.append(turn)
+        return turn
+
+    async def wait_turn(self, turn: Turn) -> None:
+        """Return once `turn.go` was called; raises as `in_turn` does."""
+        turn.awaited = True
         try:
             await turn.over.wait()
         except trio.Cancelled:
@@ -180,14 +195,14 @@ class ProducerSession:
             raise
         if turn.error is not None:
             raise turn.error
-        return results[0]
 
     def _give_turns(self) -> None:
         """All at once, up to the first that has to wait: nobody who comes meanwhile gets between."""
         self._settle_left()
         while self._turns and not self._doubts(self._turns[0].keys):
             turn = self._turns.popleft()
-            if turn.over.statistics().tasks_waiting:  # otherwise it was cancelled just now
+            cancelled = turn.awaited and not turn.over.statistics().tasks_waiting  # just now
+            if not cancelled:
                 try:
                     self._check()
                     turn.go()

@@ -17,6 +17,7 @@ class Request:
     """A request and, later, its answer or error.
 
     `parts` are those of its frame. `batch` is what it appends, if it does, and `stamped` that as it is sent.
+    With neither of these it waits for a node that answers, whatever that says.
     `expects` is the type of its answer. `anywhere`: any node may answer, not only the leader.
     `once`: it is not sent again when its connection breaks. `turn` counts the nodes that could not answer.
     """
@@ -35,15 +36,18 @@ class Request:
         "on_settled",
         "once",
         "parts",
+        "parts_elsewhere",
         "refusal",
         "refusals",
         "retry_at",
         "sends",
         "sent_after",
         "sent_on",
+        "sent_to",
         "sequence",
         "session",
         "stamped",
+        "stray",
         "turn",
         "unsure",
         "waiters",
@@ -87,6 +91,12 @@ class Request:
         self.sends = 0
         self.sent_after = 0
         """Where the log was known to end when it left for the first time; nothing of it is before that."""
+        self.sent_to: int | None = None
+        """The partition whose log that was, if it was another one."""
+        self.stray = False
+        """Some of its events are of other partitions, under a ring that is newer than its routing."""
+        self.parts_elsewhere: Sequence[tuple[Sequence[int], Request]] = ()
+        """Where it has moved: the places of events in its batch, and the request that they are in."""
         self.sent_on: int | None = None
         """The number of the connection on which an answer is due."""
         self.refusals = 0
@@ -124,6 +134,12 @@ class Request:
             )
         assert self.answer is not None
         return self.answer
+
+    async def wait_done(self) -> None:
+        """The same for what has no answer."""
+        await self.done.wait()
+        if self.error is not None:
+            await self.wait()
 
     def settle(self, answer: NodeReply | None, error: EventStreamError | None) -> None:
         """It is answered, refused, or, with neither, given up."""

@@ -223,7 +223,7 @@ def test_a_payload_that_passes_the_wire_can_be_taken_apart(batch: Batch) -> None
 )
 def test_a_stamp_that_no_producer_writes_is_refused(stamp: tuple[int, int, int, int], why: str) -> None:
     payload = cbor2.dumps([b"e"])
-    body = struct.pack(">QIHIqQIQII", 1, 0, 0, 1, -1, *stamp, len(payload)) + bytes(16) + payload
+    body = struct.pack(">QIHIqHQIQII", 1, 0, 0, 1, -1, 0, *stamp, len(payload)) + bytes(16) + payload
     with pytest.raises(ProtocolError, match=why):
         decode(frame(number_of(Append), body))
 

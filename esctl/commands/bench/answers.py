@@ -1,6 +1,6 @@
 """What `esctl bench` answers under `-o json`: the types of its data. Imported by nothing at run time."""
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from esctl.bench.backgroundloads import LoadData
 from esctl.bench.comparison import ChangeData, FigureVerdict
@@ -135,8 +135,10 @@ class SweepStepData(TypedDict):
     leader_cpu_us_per_event: float | None
     follower_cpu_us_per_event: float | None
     client_cpu_us_per_event: float | None
+    nodes_cpu_us_per_event: NotRequired[Annotated[float | None, "All nodes; only with several partitions"]]
     leader_rss_bytes: float | None
     follower_rss_bytes: float | None
+    node_rss_bytes: NotRequired[Annotated[float | None, "The largest; only with several partitions"]]
 
 
 class SweepDetail(TypedDict):

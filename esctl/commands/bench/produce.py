@@ -95,15 +95,17 @@ async def _measure_all(
     session: bool,
     measured: ProduceMeasurement,
 ) -> None:
-    from esctl.bench.generator import Generator
+    from esctl.bench.generator import Generator, sources_of
     from esctl.bench.trial import check_ready, connecting, run_trial
     from esctl.bench.usage import looking_at
     from esctl.commands.bench.progress import watching
+    from esctl.query.ringsurvey import ring_of
 
+    sources = sources_of(ring_of(cluster))
     await check_ready(cluster)
     for number in range(1, runs + 1):
         title = "measuring" if runs == 1 else f"run {number} of {runs}"
-        generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
+        generator = Generator(secrets.token_hex(8), size, plan.events_a_batch, sources)
         async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
 
             def begin(load: "Load", watch: Callable[["Load"], None] = watch) -> None:

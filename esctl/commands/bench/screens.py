@@ -78,7 +78,7 @@ def outcome(figures: "Figures", *, also: str = "") -> str:
     )
 
 
-def cost(figures: "Figures", roles: Sequence[str] = ("leader", "follower", "client")) -> str | None:
+def cost(figures: "Figures", roles: Sequence[str] = ("leader", "follower", "nodes", "client")) -> str | None:
     """Processor time of an event, by who spends it."""
     parts = [
         f"{role} {value:.2f}"
@@ -92,7 +92,7 @@ def memory(figures: "Figures") -> str | None:
     """Resident memory, in MB."""
     parts = [
         f"{role} {value / 1e6:.0f} MB"
-        for role in ("leader", "follower")
+        for role in ("leader", "follower", "node")
         if (value := figures.get(f"{role}_rss_bytes")) is not None
     ]
     return ", ".join(parts) if parts else None
@@ -102,6 +102,8 @@ def where(result: "AnyResult") -> list[tuple[str, Value]]:
     """The cluster and the machine, a line each."""
     cluster, machine = result.cluster, result.machine
     nodes = "one node" if cluster["nodes"] == 1 else f"{cluster['nodes']} nodes"
+    if "partitions" in cluster:
+        nodes += f", {cluster['partitions']} partitions"
     busy = machine.get("load_average")
     return [
         ("cluster", f"{nodes}, {cluster['storage']}, {cluster['durability']}"),

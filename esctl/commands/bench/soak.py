@@ -51,13 +51,15 @@ def soak(
     The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
     from esctl.bench import machine
     from esctl.bench.endurance import Endurance
-    from esctl.bench.generator import Generator
+    from esctl.bench.generator import Generator, sources_of
     from esctl.bench.runner import TrialPlan
+    from esctl.query.ringsurvey import ring_of
 
     screens.check_place(save)
     cluster = run.cluster()
     plan = TrialPlan(seconds, warmup, rate, batch, window)
-    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
+    sources = sources_of(ring_of(cluster))
+    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch, sources)
     soaked = Soaked(
         cluster,
         Endurance(generator, plan, interval, [node.id for node in cluster.nodes]),

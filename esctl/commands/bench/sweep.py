@@ -196,15 +196,17 @@ async def _measure_all(swept: Sweep) -> None:
 
 
 async def _measure(swept: Sweep, rate: float) -> "Figures":
-    from esctl.bench.generator import Generator
+    from esctl.bench.generator import Generator, sources_of
     from esctl.bench.runner import TrialPlan
     from esctl.bench.trial import connecting, run_trial
     from esctl.bench.usage import looking_at
     from esctl.commands.bench.progress import watching
+    from esctl.query.ringsurvey import ring_of
 
     settings = swept.settings
     plan = TrialPlan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
-    generator = Generator(secrets.token_hex(8), settings["size_bytes"], plan.events_a_batch)
+    sources = sources_of(ring_of(swept.cluster))
+    generator = Generator(secrets.token_hex(8), settings["size_bytes"], plan.events_a_batch, sources)
     title = f"{rate:,.0f} asked"
     async with watching(swept.run, title, plan.warmup_s + plan.seconds) as watch:
 
@@ -286,7 +288,7 @@ def result_of(
 
 
 KNEE_FIGURES: Final = (
-    "p50_ms", "p99_ms", "p999_ms",
+    "p50_ms", "p99_ms", "p999_ms", "nodes_cpu_us_per_event",
     "leader_cpu_us_per_event", "follower_cpu_us_per_event", "client_cpu_us_per_event",
 )  # fmt: skip
 
@@ -316,7 +318,9 @@ def _no_knee(result: "SweepResult", cluster: str, bound_ms: float, loads: Sequen
 
 
 def _table(result: "SweepResult") -> Table:
-    columns = ["asked/s", "acked/s", "p50 ms", "p99 ms", "p99.9 ms", "leader µs", "verdict"]
+    several = "partitions" in result.cluster
+    columns = ["asked/s", "acked/s", "p50 ms", "p99 ms", "p99.9 ms"]
+    columns += ["nodes µs" if several else "leader µs", "verdict"]
     rows: list[list[Value]] = [
         [
             round(step["rate"]),
@@ -324,7 +328,7 @@ def _table(result: "SweepResult") -> Table:
             step["p50_ms"],
             step["p99_ms"],
             step["p999_ms"],
-            step["leader_cpu_us_per_event"],
+            step.get("nodes_cpu_us_per_event") if several else step["leader_cpu_us_per_event"],
             Cell(step["verdict"], Tone.GOOD if step["verdict"] == WITHIN else Tone.WARN),
         ]
         for step in result.detail["steps"]

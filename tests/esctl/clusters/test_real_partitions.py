@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from esctl.clusters.backends import nodeprocess, pidfile
 from esctl.query import ringsurvey
 from esnode.client import connect
 from esnode.events import make_batch
+from esnode.ring import Ring, token_of
 from tests.esctl.clusters.test_real_cluster import esctl, nodes_below
 
 pytestmark = pytest.mark.slow
@@ -173,3 +177,84 @@ def test_a_fault_strikes_one_partition_and_the_other_notices_nothing(tmp_path: P
         assert {tuple(one["partitions"]) for one in told["happenings"] if one["kind"] == "pause"} == {(1,)}
     finally:
         esctl("cluster", "destroy", "broken", "--confirm", "broken")
+
+
+def lines_of(*words: str) -> list[dict[str, Any]]:
+    """The records that a command prints."""
+    with begin(*words) as run:
+        out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def begin(*words: str) -> subprocess.Popen[str]:
+    """Start a command that goes on while the test does something else."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "esctl.main", *words, "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write(path: Path, numbers: range) -> str:
+    """A file of events of 20 sources."""
+    events = [{"id": str(n), "source": f"/s{n % 20}", "type": "t", "data": n} for n in numbers]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    return str(path)
+
+
+def test_events_go_to_their_partitions_once_and_come_back_from_them(
+    two: dict[str, Any], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", range(2000))
+    first = esctl("produce", file)["data"]
+    assert (first["acked"], first["duplicates"]) == (2000, 0)
+    again = esctl("produce", file)["data"]
+    assert (again["acked"], again["duplicates"]) == (2000, 2000)
+    records = lines_of("consume")
+    assert sorted(int(one["event"]["id"]) for one in records) == list(range(2000))
+    assert [one["partition"] for one in records] == sorted(one["partition"] for one in records)
+    counts = Counter(one["partition"] for one in records)
+    ring = Ring(1, range(2))
+    assert set(counts) == {0, 1}
+    assert {one["id"]: one["next_offset"] for one in partitions()} == counts
+    for number in range(20):
+        source = f"/s{number}"
+        of_it = [one for one in records if one["event"]["source"] == source]
+        assert [one["event"]["data"] for one in of_it] == list(range(number, 2000, 20))
+        assert {one["partition"] for one in of_it} == {ring.owner(int.from_bytes(token_of(source)))}
+    assert lines_of("consume", "--source", "/s7") == [
+        one for one in records if one["event"]["source"] == "/s7"
+    ]
+    ones = [one for one in records if one["partition"] == 1]
+    assert lines_of("consume", "--partition", "1", "--from", "5", "--max", "3") == ones[5:8]
+    assert lines_of("consume", "--last", "2") == [*records[counts[0] - 2 : counts[0]], *records[-2:]]
+    assert lines_of("consume", "--node", "2", "--max", "10", "--partition", "1") == ones[:10]
+
+
+def test_every_event_sent_twice_while_a_node_is_killed_is_stored_once(
+    two: dict[str, Any], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", range(6000))
+    with begin("produce", file, "--rate", "2000") as one, begin("produce", file, "--rate", "2000") as other:
+        esctl("node", "kill", "1", "--yes")
+        esctl("node", "start", "1")
+        for run in (one, other):
+            out, err = run.communicate(timeout=100)
+            assert (run.returncode, json.loads(out)["data"]["acked"]) == (0, 6000), err
+    records = lines_of("consume")
+    assert sorted(int(one["event"]["id"]) for one in records) == list(range(6000))
+    for number in range(20):
+        of_it = [one["event"]["data"] for one in records if one["event"]["source"] == f"/s{number}"]
+        assert of_it == list(range(number, 6000, 20))
+
+
+def test_a_measurement_is_of_all_partitions(two: dict[str, Any]) -> None:
+    words = ("--duration", "3s", "--warmup", "1s", "--window", "4", "--batch", "16")
+    data = esctl("bench", "produce", *words)["data"]
+    assert data["cluster"]["partitions"] == 2
+    assert data["figures"]["acked"] > 0
+    assert data["figures"]["nodes_cpu_us_per_event"] > 0
+    assert data["figures"]["leader_cpu_us_per_event"] is None
+    assert all(one["next_offset"] > 0 for one in partitions())

@@ -11,8 +11,7 @@ from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import datadir
 from esctl.clusters.backends.interface import RunState
-from esctl.commands import leader
-from esctl.commands import why
+from esctl.commands import leader, why
 from esctl.commands.fault import injection
 from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
@@ -210,7 +209,7 @@ REFUSED = (
     "bundle --save x.tar.gz",
     "export --save x.db", "fault storm --yes", "backup drill",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
-    "produce x.ndjson", "consume", "bench produce", "playbook plan rolling-restart",
+    "bench consume", "bench e2e", "bench failover --yes", "bench start", "playbook plan rolling-restart",
 )  # fmt: skip
 
 

@@ -9,12 +9,13 @@ import pytest
 import trio
 import trio.testing
 
-from esctl.events.ndjson import BadLine
-from esctl.events.producer import Producer, ProduceTally, Watch, check, produce
+from esctl.events.ndjson import BadLine, GoodLine
+from esctl.events.producer import PartitionedBatches, Producer, ProduceTally, Watch, check, produce
 from esnode.client import BatchAck
 from esnode.dedup.batch import Batch, OffsetRange, split_keys
 from esnode.errors import EventStreamError, EventTooLarge, NoQuorum, OperationTimeout, Unreachable
-from esnode.events import decode_events
+from esnode.events import decode_events, encode_event, key_of
+from esnode.ring import Ring
 
 
 def lines(*numbers: int) -> bytes:
@@ -226,3 +227,40 @@ async def test_nobody_is_told_of_a_silence_when_nothing_is_under_way(autojump_cl
     source = Chunks.of(lines(1), 60.0, lines(2), 60.0)
     await produce(Producer(Log(), window=4, watch=Watch(silence=silence)), source, 10)
     assert silent == []
+
+
+# --- several partitions ---------------------------------------------------------------------------
+
+
+def good(source: str, number: int) -> GoodLine:
+    event = {"id": str(number), "source": source, "type": "t"}
+    return GoodLine(number, encode_event(event), key_of(event))
+
+
+ZERO, THREE = "/nyc/EWR", "/s"
+"""Sources of partitions 0 and 3 of four: see docs/protocol.md."""
+
+
+def test_each_batch_is_of_one_partition_and_full() -> None:
+    batches = PartitionedBatches(4, Ring(1, range(4)))
+    made = [batch for n in range(16) for batch in batches.add(good((ZERO, THREE)[n % 2], n))]
+    assert not batches.waiting
+    assert [[int(event["id"]) for event in decode_events(batch.payload)] for batch in made] == [
+        [0, 2, 4, 6], [1, 3, 5, 7], [8, 10, 12, 14], [9, 11, 13, 15],
+    ]  # fmt: skip
+
+
+def test_an_event_of_a_partition_with_few_events_waits_for_a_bounded_number_of_others() -> None:
+    batches = PartitionedBatches(4, Ring(1, range(4)))
+    assert list(batches.add(good(THREE, 0))) == []
+    after = next(n for n in range(1, 100) for batch in batches.add(good(ZERO, n)) if batch.count == 1)
+    assert after == 16
+
+
+def test_what_waits_is_taken_whole_and_once() -> None:
+    batches = PartitionedBatches(4, Ring(1, range(4)))
+    for number, source in enumerate((ZERO, THREE, ZERO)):
+        assert list(batches.add(good(source, number))) == []
+    assert [batch.count for batch in batches.take()] == [2, 1]
+    assert not batches.waiting
+    assert list(batches.take()) == []

@@ -193,7 +193,9 @@ def test_where_to_begin_is_what_was_typed(
 ) -> None:
     asked: list[ReadRequest] = []
 
-    async def note(_terminal: object, _cluster: object, wanted: ReadRequest, _tally: object) -> None:
+    async def note(
+        _terminal: object, _cluster: object, wanted: ReadRequest, _chosen: object, _tally: object
+    ) -> None:
         asked.append(wanted)
 
     cluster = Cluster("c", "c-1", "process", "sqlite", "now", tmp_path, ())

@@ -7,7 +7,6 @@ import pytest
 
 from esctl.clusters.backends.interface import RunState
 from esctl.query import leaderplacement
-from esctl.query.ringsurvey import RingSurvey, shared
 from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esctl.ui.formatting import leaders_named, partitions_named, shared
