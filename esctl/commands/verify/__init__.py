@@ -14,7 +14,7 @@ import typer
 from esctl.cli.durationoption import duration_option
 from esctl.cli.invocation import Invocation, command, new_typer
 from esctl.clusters.backends import backend_named, datadir
-from esctl.commands.verify.proof import Expected, Part, Proof, VerifyAnswer, answer_of
+from esctl.commands.verify.proof import Expected, PartitionProof, Proof, VerifyAnswer, answer_of
 from esctl.errors import InvalidArgument
 from esctl.ui.answer import Answer
 
@@ -66,7 +66,7 @@ def verify(
     with run.terminal.progress("comparing"):
         verdicts = history.verdicts(exact=exact, strict=strict)
     seconds = time.monotonic() - begun
-    parts = [Part(reading, verdict) for reading, verdict in zip(readings, verdicts, strict=True)]
+    parts = [PartitionProof(reading, verdict) for reading, verdict in zip(readings, verdicts, strict=True)]
     up = set[int].intersection(*(reading.up for reading in readings))
     gone = datadir.too_few_logs(cluster, up)
     return answer_of(Proof(cluster, expected, parts, seconds, mending_of(cluster, readings), gone))

@@ -116,7 +116,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartitionProof:
     """One partition: how the reading of its logs went, and what it adds up to."""
 
     reading: "ReadOutcome"
@@ -142,7 +142,7 @@ class Proof:
 
     cluster: "Cluster"
     expected: Expected
-    parts: Sequence[Part]
+    parts: Sequence[PartitionProof]
     seconds: float
     mending: Sequence[str] = ()
     """What to type so that the nodes that did not answer do; the cluster is not named."""
@@ -342,7 +342,7 @@ def _partition_data(proof: Proof, number: int) -> VerifiedPartition:
     }
 
 
-def _node_data(part: Part, number: int) -> VerifiedNode:
+def _node_data(part: PartitionProof, number: int) -> VerifiedNode:
     evidence = part.verdict.nodes.get(number)
     return {
         "id": number,
@@ -428,7 +428,7 @@ def _views(proof: Proof) -> list[View]:
     return views
 
 
-def _node_table(proof: Proof, part: Part) -> Table:
+def _node_table(proof: Proof, part: PartitionProof) -> Table:
     rows: list[list[Value]] = []
     for node in proof.cluster.nodes:
         evidence = part.verdict.nodes.get(node.id)
@@ -461,7 +461,7 @@ def _partition_table(proof: Proof) -> Table:
     return Table(["partition", "events", "lost", "duplicates", "misplaced", "hashes equal", "logs"], rows)
 
 
-def _log_state(part: Part, number: int) -> Cell:
+def _log_state(part: PartitionProof, number: int) -> Cell:
     if number not in part.reading.troubles:
         return Cell("ok", Tone.GOOD)
     return Cell("behind" if number in part.reading.up else "down", Tone.WARN)

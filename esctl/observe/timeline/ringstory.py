@@ -53,7 +53,7 @@ class RingTimelineAnswer(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class SharedHappening:
     """A happening, and the partitions that tell of it."""
 
     happening: Happening
@@ -71,23 +71,23 @@ class RingStory:
         """One of them: for the axis of time and what is the same in all."""
         return next(iter(self.stories.values()))
 
-    def told(self) -> list[_Told]:
+    def told(self) -> list[SharedHappening]:
         """What happened, in order; once, where several partitions tell it."""
         every = [(one, partition) for partition, story in self.stories.items() for one in story.happenings]
         every.sort(key=lambda pair: (pair[0].begin_s, pair[1]))
-        found: list[_Told] = []
-        latest: dict[tuple[str, str], _Told] = {}
+        found: list[SharedHappening] = []
+        latest: dict[tuple[str, str], SharedHappening] = {}
         for one, partition in every:
             known = latest.get((one.kind, one.text))
             near = known is not None and one.begin_s - known.happening.begin_s <= TOGETHER_S
             if known is not None and near and partition not in known.partitions:
                 known.partitions.append(partition)
                 continue
-            found.append(_Told(one, [partition]))
+            found.append(SharedHappening(one, [partition]))
             latest[one.kind, one.text] = found[-1]
         return found
 
-    def where(self, told: _Told) -> str:
+    def where(self, told: SharedHappening) -> str:
         """Of which partitions it is said; empty where of all."""
         return "" if len(told.partitions) == len(self.stories) else f"{partitions_named(told.partitions)}: "
 

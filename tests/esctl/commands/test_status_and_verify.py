@@ -10,7 +10,7 @@ from esctl.clusters.backends.interface import NodeProcess, RunState
 from esctl.clusters.state import Cluster, Node
 from esctl.commands import leader, verify
 from esctl.commands.status import health, table
-from esctl.commands.verify.proof import Expected, Part, Proof, answer_of
+from esctl.commands.verify.proof import Expected, PartitionProof, Proof, answer_of
 from esctl.errors import InvalidArgument, NodeNotFound, NodeNotRunning
 from esctl.exits import Exit
 from esctl.query.checkup import Checkup, Stage
@@ -265,7 +265,7 @@ def proof(
         for one in records:
             history.add(node, one)
     up = reading or ReadOutcome(target=8, up=set(logs))
-    part = Part(up, history.verdict(strict=True))
+    part = PartitionProof(up, history.verdict(strict=True))
     return Proof(cluster(), Expected(list(files)), [part], 0.5)
 
 

@@ -8,7 +8,7 @@ import trio
 
 from esctl.clusters.state import Cluster
 from esctl.commands.verify import proof as proofs
-from esctl.commands.verify.proof import Expected, Part, Proof
+from esctl.commands.verify.proof import Expected, PartitionProof, Proof
 from esctl.exits import Exit
 from esctl.ui.answer import Line, Table
 from esctl.ui.progress import Silent as SilentProgress
@@ -60,7 +60,7 @@ def counts(verdicts: Sequence[LogVerdict]) -> list[dict[Flaw, int]]:
 
 def proof_of(made: RingHistory, *, files: Sequence[str] = (), exact: bool = False) -> Proof:
     parts = [
-        Part(ReadOutcome(number, target=verdict.next_offset, up={1, 2, 3}), verdict)
+        PartitionProof(ReadOutcome(number, target=verdict.next_offset, up={1, 2, 3}), verdict)
         for number, verdict in enumerate(made.verdicts(exact=exact))
     ]
     return Proof(replace(cluster(), partitions=3), Expected(list(files)), parts, 0.5)
@@ -145,7 +145,7 @@ def test_people_see_a_row_for_each_partition_and_where_a_flaw_is() -> None:
 def test_a_node_that_one_partition_misses_leaves_the_verdict_open() -> None:
     proof = proof_of(history(WELL))
     reading_ = ReadOutcome(1, target=2, up={1, 2}, troubles={3: "its process does not run"})
-    parts = [proof.parts[0], Part(reading_, proof.parts[1].verdict), proof.parts[2]]
+    parts = [proof.parts[0], PartitionProof(reading_, proof.parts[1].verdict), proof.parts[2]]
     answer = proofs.answer_of(replace(proof, parts=parts))
     assert answer.exit_code is Exit.INCONCLUSIVE
     assert answer.data["doubts"] == ["partition 1: node 3: its process does not run"]
