@@ -32,6 +32,14 @@ class Moved(CallerError):
     next_step = "send the event to the partition that the message names"
 
 
+class RingConflict(CallerError):
+    """The ring of a partition is not the one that this change would follow: another change came first."""
+
+    code = "ES1108"
+    title = "the ring cannot change in this way now"
+    next_step = "look at the ring, and whether it is changing already: esctl ring show"
+
+
 class PartitionDown(OperatorError):
     """The node is there, and its process for this partition is not: it has ended, and is started again."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
+from esnode.ring import FIRST_VERSION
 
 PROTOCOL_VERSION = 3
 
@@ -60,7 +61,7 @@ class Welcome:
     cluster: str
     node_id: int
     incarnation: int
-    ring_version: int = 1
+    ring_version: int = FIRST_VERSION
     partitions: int = 1
 
 
@@ -75,7 +76,7 @@ class Goodbye:
 @dataclass(frozen=True, slots=True)
 class LeaderIs:
     """Sent to every client after `Welcome`, whenever it changes, and now and then: who leads, as this node
-    sees it, and the offset after the last event that it has applied.
+    sees it, the offset after the last event that it has applied, and the ring that the partition goes by.
 
     `leader` is 0 and `address` empty while nobody does.
     """
@@ -84,6 +85,8 @@ class LeaderIs:
     leader: int
     address: str
     next_offset: int = 0
+    ring_version: int = FIRST_VERSION
+    partitions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,9 +362,51 @@ class CheckpointTaken:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeRing:
+    """Let the log of this partition say what `change` does: the payload of an entry of this `kind`.
+
+    `keys` are the adopted ones. For whoever carries out a plan; saying the same again does no harm.
+    """
+
+    request_id: int
+    kind: int
+    change: bytes
+    keys: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RingChanged:
+    """The log says so, durably."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMovingKeys:
+    """Give me those of your keys from `from_offset` that `partition` owns under the ring with so many
+    `partitions`: as many as one entry holds."""
+
+    request_id: int
+    from_offset: int
+    partitions: int
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovingKeys:
+    """They are all such keys from where was asked up to `end_offset`, in order; none was forgotten from
+    `floor` on."""
+
+    request_id: int
+    end_offset: int
+    floor: int
+    keys: bytes
+
+
 ConnectionMessage = Hello | Welcome | Goodbye | LeaderIs
 FaultRequest = SetFault | HealFault | ListFaults
-AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | TakeCheckpoint
+AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | TakeCheckpoint | ChangeRing | ReadMovingKeys
 ClientRequest = (
     Append
     | OpenProducerSession
@@ -373,7 +418,7 @@ ClientRequest = (
     | FaultRequest
     | AdminRequest
 )
-AdminReply = Entries | SnapshotPiece | PrefixCutTo | CheckpointTaken
+AdminReply = Entries | SnapshotPiece | PrefixCutTo | CheckpointTaken | RingChanged | MovingKeys
 NodeReply = (
     Appended
     | Refused

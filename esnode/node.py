@@ -85,12 +85,13 @@ class Node:
             next_offset=machine.next_offset,
             rejoining=found.rejoining,
         )
+        self.view.show_ownership(machine.ring.now)
         core = Core(
             config.node_id,
             [member.id for member in config.members],
             hard_state=found.hard_state,
             log=found.log,
-            admission=Admission(machine.keys, machine.producers),
+            admission=Admission(machine.keys, machine.producers, machine.ring, config.partition),
             timers=config.raft,
             random=source,
             rejoining=found.rejoining,
@@ -107,7 +108,7 @@ class Node:
         self._window = FullWindow(config.dedup, machine, self.view, lambda: core.requests.refused_by_window)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
         self._status = Status(*parts, self._window, process, clock, AppendLatency())
-        self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
+        self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer, machine.keys)
         self._ingest = Ingest(
             config,
             incarnation,
@@ -206,9 +207,12 @@ async def unsound_peers(config: Config, ports: OpenPort = listen) -> list[int]:
 
 
 async def run_until_stopped(
-    node: Node, clients: Sequence[ByteListener], peers: Sequence[ByteListener]
+    node: Node,
+    clients: Sequence[ByteListener],
+    peers: Sequence[ByteListener],
+    *beside: Callable[[], Awaitable[None]],
 ) -> None:
-    """Run `node` until SIGTERM or SIGINT; then hand the leadership over and end.
+    """Run `node`, and what goes on `beside` it, until SIGTERM or SIGINT; then hand the leadership over and end.
 
     What it finds out about its disk while it ends is no reason to run again: it returns, and the next
     start finds that too.
@@ -218,6 +222,8 @@ async def run_until_stopped(
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 await nursery.start(node.run, clients, peers)
+                for task in beside:
+                    nursery.start_soon(task)
                 async for number in signals:
                     stopping = True
                     log.info("node_stopping", extra={"signal": signal.Signals(number).name})

@@ -53,6 +53,7 @@ class Batch:
 
     `sent_after` is on a batch that is sent again and may be in the log: where that ended, as far as the
     client knew, when it sent the batch for the first time. So no event of it is in the log before that.
+    `sent_to` is the partition whose log that was, if it is another one: the sources have moved since.
     """
 
     count: int
@@ -61,6 +62,7 @@ class Batch:
     producer: ProducerStamp | None = None
     partition: int = 0
     sent_after: int = UNKNOWN_OFFSET
+    sent_to: int | None = None
 
 
 def _array_head(count: int) -> bytes:

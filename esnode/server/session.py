@@ -41,6 +41,7 @@ from esnode.messages import (
     AdminRequest,
     Append,
     Appended,
+    ChangeRing,
     CheckpointTaken,
     CutPrefix,
     Entries,
@@ -51,13 +52,16 @@ from esnode.messages import (
     KeyExplained,
     LeaderIs,
     ListFaults,
+    MovingKeys,
     OpenProducerSession,
     PrefixCutTo,
     ProducerOpened,
     Read,
     ReadEntries,
+    ReadMovingKeys,
     Records,
     Refused,
+    RingChanged,
     SetFault,
     SnapshotPiece,
     StatusReply,
@@ -68,7 +72,17 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.raft.appendorder import AppendOrder
-from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
+from esnode.raft.entry import change_of
+from esnode.raft.messages import (
+    Decision,
+    NodeId,
+    OpenProducer,
+    Propose,
+    ProposeRing,
+    ReadGrant,
+    ReadIndex,
+    Transfer,
+)
 from esnode.refusal import Refusal
 from esnode.server.appendlatency import AppendLatency
 from esnode.server.batchcheck import BatchCheck
@@ -105,6 +119,10 @@ class AdminHandler(Protocol):
 
     async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
         """Take a checkpoint."""
+        ...
+
+    async def moving_keys(self, request: ReadMovingKeys) -> MovingKeys:
+        """Live keys that another partition is to own."""
         ...
 
 
@@ -209,7 +227,14 @@ class Session:
                 self._push(KeyExplained(request_id, offset, expires_in_ms))
             case SetFault() | HealFault() | ListFaults():
                 self._answer_faults(message)
-            case ReadEntries() | FetchSnapshot() | CutPrefix() | TakeCheckpoint():
+            case (
+                ReadEntries()
+                | FetchSnapshot()
+                | CutPrefix()
+                | TakeCheckpoint()
+                | ReadMovingKeys()
+                | ChangeRing()
+            ):
                 self._start(nursery, message, partial(self._serve_admin, message))
             case _:
                 raise ProtocolError(f"a client may not send {type(message).__name__}")
@@ -315,20 +340,9 @@ class Session:
         services = self._services
         if not services.view.leads:
             raise NotLeader(self._who_leads())
-        answer: list[Decision] = []
-        decided = trio.Event()
-
-        def settle(decision: Decision) -> None:
-            answer.append(decision)
-            decided.set()
-
-        token = services.waiting.expect_decision(settle)
-        wanted = OpenProducer(token, request.name, request.producer_id, request.holder)
-        if not services.inbox.offer(wanted):
-            services.waiting.withdraw(token)
-            raise Busy("the node's inbox is full")
-        await decided.wait()
-        decision = answer[0]
+        decision = await self._decided(
+            lambda token: OpenProducer(token, request.name, request.producer_id, request.holder)
+        )
         if decision.refusal in _FINAL_FOR_SESSIONS:
             # A client ends its session for that: it must not hear it from a leader that was deposed.
             await self._wait_linearizable()
@@ -341,6 +355,35 @@ class Session:
             session, offset = decision.opened.opening, decision.opened.last_offset
             last = session.next_sequence - 1
             self._push(ProducerOpened(request.request_id, session.producer_id, session.epoch, last, offset))
+
+    async def _decided(self, wanted: Callable[[int], OpenProducer | ProposeRing]) -> Decision:
+        """What became of a request, once that is final."""
+        answer: list[Decision] = []
+        decided = trio.Event()
+
+        def settle(decision: Decision) -> None:
+            answer.append(decision)
+            decided.set()
+
+        token = self._services.waiting.expect_decision(settle)
+        if not self._services.inbox.offer(wanted(token)):
+            self._services.waiting.withdraw(token)
+            raise Busy("the node's inbox is full")
+        await decided.wait()
+        return answer[0]
+
+    async def _change_ring(self, request: ChangeRing) -> None:
+        if not self._services.view.leads:
+            raise NotLeader(self._who_leads())
+        try:
+            change = change_of(request.kind, request.change)
+        except DamagedRecord as error:
+            raise InvalidRequest(str(error)) from error
+        decision = await self._decided(lambda token: ProposeRing(token, change, request.keys))
+        if decision.refusal is None:
+            self._push(RingChanged(request.request_id))
+        else:
+            self._push_refusal(request.request_id, decision.refusal.value)
 
     async def _read(self, request: Read) -> None:
         async with self._reads:
@@ -433,6 +476,12 @@ class Session:
                 self._push(await admin.cut(request))
             case TakeCheckpoint():
                 self._push(await admin.checkpoint(request))
+            case ReadMovingKeys():
+                async with self._reads:
+                    await self._replies.wait_drained()
+                    self._push(await admin.moving_keys(request))
+            case ChangeRing():
+                await self._change_ring(request)
 
     async def _push_piece(self, piece: SnapshotPiece) -> None:
         await self._replies.wait_drained()

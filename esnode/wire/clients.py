@@ -20,15 +20,16 @@ from esnode.wire.layout import (
     split_records,
 )
 
-# request_id | run | partition | count | sent_after | producer_id | epoch | sequence | covered | payload_len
-_APPEND: Final = struct.Struct(">QIHIqQIQII")
+# request_id | run | partition | count | sent_after | sent_to | producer_id | epoch | sequence | covered
+# | payload_len
+_APPEND: Final = struct.Struct(">QIHIqHQIQII")
 # request_id | duplicates | number of ranges, then base_offset and count of each
 _APPENDED: Final = struct.Struct(">QII")
 _RANGE: Final = struct.Struct(">qI")
 # request_id | first_offset | next_offset | silence_ms | number of records, then length and bytes of each
 _RECORDS: Final = struct.Struct(">QQQqI")
-# term | leader | next_offset | length of the address, then the address
-_LEADER_IS: Final = struct.Struct(">QIQH")
+# term | leader | next_offset | ring_version | partitions | length of the address, then the address
+_LEADER_IS: Final = struct.Struct(">QIQIHH")
 
 
 def check_payload(count: int, payload: bytes) -> None:
@@ -80,6 +81,7 @@ def append_parts(message: Append) -> list[bytes]:
         batch.partition,
         batch.count,
         batch.sent_after,
+        batch.partition if batch.sent_to is None else batch.sent_to,
         stamp.producer_id if stamp else 0,
         stamp.epoch if stamp else 0,
         stamp.sequence if stamp else 0,
@@ -92,9 +94,10 @@ def append_parts(message: Append) -> list[bytes]:
 def decode_append(data: bytes, start: int, end: int) -> Append:
     """The `Append` at `data[start:end]`; raises `ProtocolError`."""
     keys_start = after("Append", start, _APPEND.size, end)
-    request_id, run, partition, count, sent_after, producer_id, epoch, sequence, covered, payload_len = (
-        _APPEND.unpack_from(data, start)
+    request_id, run, partition, count, sent_after, sent_to, *stamped, payload_len = _APPEND.unpack_from(
+        data, start
     )
+    producer_id, epoch, sequence, covered = stamped
     if not UNKNOWN_OFFSET <= sent_after <= limits.MAX_INDEX:
         raise ProtocolError(f"a batch that was sent after offset {sent_after} has no meaning")
     if not 0 < count <= limits.MAX_BATCH_EVENTS:
@@ -119,7 +122,9 @@ def decode_append(data: bytes, start: int, end: int) -> Append:
         raise ProtocolError("a batch without a producer has a sequence")
     payload = data[payload_start:end]
     check_payload(count, payload)
-    batch = Batch(count, data[keys_start:payload_start], payload, stamp, partition, sent_after)
+    elsewhere = None if sent_to == partition else sent_to
+    keys = data[keys_start:payload_start]
+    batch = Batch(count, keys, payload, stamp, partition, sent_after, elsewhere)
     return Append(request_id, batch, run)
 
 
@@ -178,18 +183,24 @@ def decode_records(data: bytes, start: int, end: int) -> Records:
 def leader_is_parts(message: LeaderIs) -> list[bytes]:
     """The body of a `LeaderIs`."""
     address = message.address.encode()
-    return [_LEADER_IS.pack(message.term, message.leader, message.next_offset, len(address)), address]
+    ring = message.ring_version, message.partitions
+    return [
+        _LEADER_IS.pack(message.term, message.leader, message.next_offset, *ring, len(address)),
+        address,
+    ]
 
 
 def decode_leader_is(data: bytes, start: int, end: int) -> LeaderIs:
     """The `LeaderIs` at `data[start:end]`; raises `ProtocolError`."""
     at = after("LeaderIs", start, _LEADER_IS.size, end)
-    term, leader, next_offset, length = _LEADER_IS.unpack_from(data, start)
+    term, leader, next_offset, ring_version, partitions, length = _LEADER_IS.unpack_from(data, start)
     check_terms(term)
     check_indexes(next_offset)
+    if not 0 < partitions <= limits.MAX_PARTITIONS:
+        raise ProtocolError(f"there is no ring of {partitions} partitions")
     if at + length != end:
         raise ProtocolError(f"a LeaderIs with an address of {length} bytes has a wrong size")
     try:
-        return LeaderIs(term, leader, data[at:end].decode(), next_offset)
+        return LeaderIs(term, leader, data[at:end].decode(), next_offset, ring_version, partitions)
     except UnicodeDecodeError as error:
         raise ProtocolError(f"the address in a LeaderIs is not UTF-8: {error.reason}") from error
