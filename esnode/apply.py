@@ -1,4 +1,4 @@
-"""What the log means: keys, offsets, producer sessions, the ring. Applies committed entries, one after the other.
+"""What the log means: keys, offsets, producer sessions, the ring. Applies committed entries, one by one.
 
 Deterministic: no clock, no randomness, nothing refused. Two machines that applied the same log, one by
 replay and one from a snapshot or a checkpoint, are equal from then on (`digest`). Stores nothing. Called by

@@ -55,14 +55,6 @@ class SettingsDiffer(OperatorError):
     """Two nodes differ in a setting that must be the same on all: they refuse each other."""
 
 
-class PartitionsDiffer(SettingsDiffer):
-    """Two nodes are set to different numbers of partitions: they would find other owners for a source."""
-
-    code = "ES2035"
-    title = "the configuration files of the nodes differ in `partitions`"
-    next_step = "find the file that differs, restore its `partitions`, and restart that node"
-
-
 class MembersDiffer(SettingsDiffer):
     """Two nodes list different members: a majority for one of them may not be a majority for the other."""
 

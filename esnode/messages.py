@@ -30,8 +30,7 @@ class Hello:
     `incarnation` is a random number of the sending process. A node names its data `directory` (16 bytes;
     a client has none), and says whether it is `rejoining`. The rest is a node's, too: digests (16 bytes) and
     readable values of the settings that all nodes must have alike, the last index of its log, and up to
-    where it has applied that: committed for certain, and durable. Both name the `partition` that they mean; a
-    node says how many `partitions` it is set to.
+    where it has applied that: committed for certain, and durable. Both name the `partition` that they mean.
     """
 
     side: Side
@@ -50,7 +49,6 @@ class Hello:
     last_index: int = 0
     applied_index: int = 0
     partition: int = 0
-    partitions: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ async def run_until_stopped(
     peers: Sequence[ByteListener],
     *beside: Callable[[], Awaitable[None]],
 ) -> None:
-    """Run `node`, and what goes on `beside` it, until SIGTERM or SIGINT; then hand the leadership over and end.
+    """Run `node`, and `beside` it what else is to run, until SIGTERM or SIGINT; then hand over and end.
 
     What it finds out about its disk while it ends is no reason to run again: it returns, and the next
     start finds that too.

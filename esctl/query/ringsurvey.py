@@ -17,7 +17,7 @@ from esctl.query.survey import Survey
 from esctl.ui.formatting import partitions_named
 from esctl.ui.values import Count, NodeId
 from esnode.dataclass import dataclass
-from esnode.ring import RING_VERSION, Ring
+from esnode.ring import FIRST_VERSION, Ring
 
 H = TypeVar("H", bound=Hashable)
 
@@ -92,12 +92,12 @@ class RingSurvey:
 
     def ring_data(self) -> RingData:
         """For the JSON answer. A ring changes only with the files of the nodes, so none is moving."""
-        return {"version": RING_VERSION, "partitions": len(self.partitions), "moving": False}
+        return {"version": FIRST_VERSION, "partitions": len(self.partitions), "moving": False}
 
 
 def ring_of(cluster: Cluster) -> Ring:
     """The ring that the nodes of a cluster make of their setting."""
-    return Ring(RING_VERSION, range(cluster.partitions))
+    return Ring(FIRST_VERSION, range(cluster.partitions))
 
 
 async def ask(cluster: Cluster, timeout_s: float = ANSWER_TIMEOUT_S) -> RingSurvey:

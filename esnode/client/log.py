@@ -342,14 +342,14 @@ class Log:
         """
         check_range(from_offset, max_events)
         events: list[StoredEvent] = []
-        while len(events) < max_events:
-            request_id = self._dispatcher.next_id()
-            offset = from_offset + len(events)
-            wanted = Read(request_id, offset, max_events - len(events), limits.MAX_READ_BYTES, linearizable)
-            answer = await self._ask(wanted, Records, anywhere=not linearizable)
-            page = list(batches_of(answer.records, offset, from_offset + max_events))
+        offset = from_offset
+        while (wanted := max_events - len(events)) > 0:
+            request = Read(self._dispatcher.next_id(), offset, wanted, limits.MAX_READ_BYTES, linearizable)
+            answer = await self._ask(request, Records, anywhere=not linearizable)
+            page = list(batches_of(answer.records, offset, offset + wanted))
             if not page:
                 break
+            offset = page[-1].next_offset
             events += [event for batch in page for event in batch.events()]
         return events
 

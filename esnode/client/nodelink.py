@@ -165,11 +165,12 @@ class NodeLink:
     ) -> list[StoredEvent]:
         """Up to `max_events` events from `from_offset`; fewer at the end of the log."""
         events: list[StoredEvent] = []
+        offset = from_offset
         while len(events) < max_events:
-            offset = from_offset + len(events)
             page = await self.read_page(offset, max_events - len(events), linearizable=linearizable)
             if not page.batches:
                 break
+            offset = page.batches[-1].next_offset
             events += [event for batch in page.batches for event in batch.events()]
         return events
 

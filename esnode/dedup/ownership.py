@@ -1,8 +1,8 @@
 """Which sources a partition owns, and whose keys it has adopted; what the log says of the ring.
 
-A partition goes by one ring at a time, and changes to the next by an entry of its own log (`RingSwitch`). From
-there on one that loses sources refuses them; one that gains sources takes them. Before that, it has adopted
-the keys of their events (`Adoption`): these take offsets of its own, so they are found, expire and reach other
+A partition goes by one ring at a time, and changes to another by an entry of its own log (`RingSwitch`). From
+there on, one that loses sources refuses them, and one that gains sources takes them. It has adopted the keys
+of their events before (`Adoption`). These take offsets of its own: so they are found, expire, and reach other
 nodes as all its keys do. Partition 0 also remembers the plan (`RingPlan`) that all of them carry out. Decides
 what may follow what. Pure; a state is never changed, but followed by another. Called by the machine (what is
 applied) and the admission (that, and what is in the leader's log).
@@ -23,7 +23,7 @@ from esnode.ring import FIRST_VERSION, Ring
 DIGEST_BYTES: Final = 16
 
 # version | partitions | since_offset | planned version | old partitions | planned partitions | plan ended
-# | version that is adopted for | number of adoptions for that | of adoptions for this ring | of adopted ranges
+# | version that is adopted for | number of adoptions for that, and for this ring | of adopted ranges
 _HEAD: Final = struct.Struct(">IHQIHH?IHHI")
 # old owner | end_offset | floor | first_offset
 _ADOPTED: Final = struct.Struct(">HQQQ")
@@ -33,7 +33,7 @@ _RANGE: Final = struct.Struct(">QQ")
 
 @dataclass(frozen=True, slots=True)
 class RingPlan:
-    """From a ring of `old_partitions` to one of `partitions`, of this version: to be carried out, or `ended`."""
+    """A change to the ring of this version, from `old_partitions` to `partitions`: to be done, or `ended`."""
 
     version: int
     old_partitions: int

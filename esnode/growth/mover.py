@@ -2,8 +2,8 @@
 
 Asks the leaders of all partitions what their logs say, and does what `steps.py` says is next, until the plan
 has ended. Remembers nothing: after a crash the next leader of partition 0 begins where the logs stand. Each
-step names what it follows, so that one who believes to lead still can do no harm. A new cluster that is set to
-several partitions gets its first plan here. Started by `__main__`, beside the node.
+step names what it follows, so a node that wrongly believes to lead does no harm. A new cluster that is set
+to several partitions gets its first plan here. Started by `__main__`, beside the node.
 """
 
 import logging

@@ -1,9 +1,9 @@
 """What is to be done next to carry out a plan for the ring, by what the logs of the partitions say.
 
-A plan adds partitions or takes partitions away, so each either loses sources or gains sources. Keys are copied
-while those who lose them go on; then these switch to the new ring, the rest of the keys is copied, and those
-who gain them switch. Only then are events of moving sources taken again. A pure function of the logs: whoever
-leads partition 0 can begin in the middle. Called by `mover.py` and the simulator.
+A plan adds partitions or takes some away, so each partition either loses sources or gains sources. Keys are
+copied while those who lose them go on; then these switch to the new ring, the rest of the keys is copied, and
+those who gain them switch. Only then are events of moving sources taken again. A pure function of the logs:
+whoever leads partition 0 can begin in the middle. Called by `mover.py` and the simulator.
 """
 
 from collections.abc import Mapping, Sequence

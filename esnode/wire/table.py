@@ -85,7 +85,7 @@ TABLE: Final = (
     hello(
         0x01,
         *(f.side, f.VERSION, f.VERSION, NAME, U32, U32, U64, f.digest, truth),
-        *(f.digest, f.SETTING, f.digest, f.SETTING, INDEX, INDEX, f.PARTITION, f.PARTITIONS),
+        *(f.digest, f.SETTING, f.digest, f.SETTING, INDEX, INDEX, f.PARTITION),
     ),
     cbor(0x02, Welcome, f.VERSION, NAME, U32, U64, U32, f.PARTITIONS, later=2),
     cbor(0x03, Goodbye, CODE, TEXT),
