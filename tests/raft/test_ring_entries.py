@@ -19,16 +19,19 @@ from .solo import Solo
 
 PLAN, SWITCH = RingPlan(2, 1, 2), RingSwitch(2, 2)
 versions, partitions = st.integers(2, 2**32 - 1), st.integers(1, limits.MAX_PARTITIONS)
-offsets = st.tuples(st.integers(0, limits.MAX_INDEX), st.integers(0, limits.MAX_INDEX)).map(sorted)
+offsets = st.integers(0, limits.MAX_INDEX)
 changes = st.one_of(
     st.builds(RingPlan, versions, partitions, partitions, st.booleans()),
     st.builds(RingSwitch, versions, partitions),
     st.builds(
-        lambda version, owner, span, floor: Adoption(version, owner, *span, floor),
+        lambda version, owner, one, other, floor: Adoption(
+            version, owner, min(one, other), max(one, other), floor
+        ),
         versions,
         st.integers(0, limits.MAX_PARTITIONS - 1),
         offsets,
-        st.integers(0, limits.MAX_INDEX),
+        offsets,
+        offsets,
     ),
 )
 
