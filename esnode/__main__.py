@@ -24,6 +24,7 @@ from esnode import config as configuration
 from esnode import limits
 from esnode.config import Config
 from esnode.errors import Bug, EventStreamError, InvalidConfig, first_of
+from esnode.growth.mover import RingMover
 from esnode.jsonlogging import JsonLines, open_node_log
 from esnode.node import Node, OpenPort, run_until_stopped, unsound_peers
 from esnode.node import listen as own_port
@@ -145,7 +146,9 @@ async def _run(
         make = partial(Node, config, storage, random.SystemRandom(), clock=clock)
         node = await trio.to_thread.run_sync(make)
         node_log.place = node.place
-        await run_until_stopped(node, clients, peers)
+        moves = config.partition == 0 and config.partitions > 1
+        beside = (RingMover(config, node.view).run,) if moves else ()
+        await run_until_stopped(node, clients, peers, *beside)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,14 @@ class Moved(CallerError):
     next_step = "send the event to the partition that the message names"
 
 
+class RingConflict(CallerError):
+    """The ring of a partition is not the one that this change would follow: another change came first."""
+
+    code = "ES1108"
+    title = "the ring cannot change in this way now"
+    next_step = "look at the ring, and whether it is changing already: esctl ring show"
+
+
 class PartitionDown(OperatorError):
     """The node is there, and its process for this partition is not: it has ended, and is started again."""
 
@@ -45,14 +53,6 @@ class PartitionDown(OperatorError):
 
 class SettingsDiffer(OperatorError):
     """Two nodes differ in a setting that must be the same on all: they refuse each other."""
-
-
-class PartitionsDiffer(SettingsDiffer):
-    """Two nodes are set to different numbers of partitions: they would find other owners for a source."""
-
-    code = "ES2035"
-    title = "the configuration files of the nodes differ in `partitions`"
-    next_step = "find the file that differs, restore its `partitions`, and restart that node"
 
 
 class MembersDiffer(SettingsDiffer):

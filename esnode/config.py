@@ -153,8 +153,13 @@ class Config:
 
     def of_partition(self, partition: int) -> "Config":
         """What the process of one of several partitions runs with: a directory of its own."""
-        directory = self.data_dir / f"partition-{partition}"
+        directory = partition_directory(self.data_dir, partition)
         return dataclasses.replace(self, partition=partition, data_dir=directory)
+
+
+def partition_directory(data_dir: Path, partition: int) -> Path:
+    """Where the log of one of several partitions is."""
+    return data_dir / f"partition-{partition}"
 
 
 STORAGE_ENGINES = ("sqlite", "segments", "rocksdb", "memory")

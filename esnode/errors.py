@@ -10,7 +10,7 @@ from esnode.clustererrors import MembersDiffer as MembersDiffer
 from esnode.clustererrors import Moved as Moved
 from esnode.clustererrors import PartitionDown as PartitionDown
 from esnode.clustererrors import PartitionNeeded as PartitionNeeded
-from esnode.clustererrors import PartitionsDiffer as PartitionsDiffer
+from esnode.clustererrors import RingConflict as RingConflict
 from esnode.clustererrors import SettingsDiffer as SettingsDiffer
 from esnode.clustererrors import UnknownPartition as UnknownPartition
 from esnode.errorfamilies import Bug as Bug

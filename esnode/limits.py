@@ -26,6 +26,10 @@ MAX_MERGED_BYTES: Final = 256 * KIB
 KEY_BYTES: Final = 16
 """Of a key: the 4 bytes of its source's token, then the 12 that tell one event from another."""
 MAX_PARTITIONS: Final = 64
+MAX_ADOPTED_KEYS: Final = 16_384
+"""Keys of another partition's events in one entry: 256 KiB."""
+SCANNED_CHUNKS: Final = 64
+"""Chunks of keys that are looked through for one answer to whoever adopts some of them: 4 MiB."""
 MAX_ID_BYTES: Final = 1024
 """Longest `id` or `source` of an event, in UTF-8."""
 MAX_TERM: Final = 2**48

@@ -9,6 +9,7 @@ from typing import Any
 
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
+from esnode.ring import FIRST_VERSION
 
 PROTOCOL_VERSION = 3
 
@@ -29,8 +30,7 @@ class Hello:
     `incarnation` is a random number of the sending process. A node names its data `directory` (16 bytes;
     a client has none), and says whether it is `rejoining`. The rest is a node's, too: digests (16 bytes) and
     readable values of the settings that all nodes must have alike, the last index of its log, and up to
-    where it has applied that: committed for certain, and durable. Both name the `partition` that they mean; a
-    node says how many `partitions` it is set to.
+    where it has applied that: committed for certain, and durable. Both name the `partition` that they mean.
     """
 
     side: Side
@@ -49,7 +49,6 @@ class Hello:
     last_index: int = 0
     applied_index: int = 0
     partition: int = 0
-    partitions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Welcome:
     cluster: str
     node_id: int
     incarnation: int
-    ring_version: int = 1
+    ring_version: int = FIRST_VERSION
     partitions: int = 1
 
 
@@ -84,7 +83,7 @@ class LeaderIs:
     leader: int
     address: str
     next_offset: int = 0
-    ring_version: int = 1
+    ring_version: int = FIRST_VERSION
     partitions: int = 1
 
 
@@ -361,9 +360,51 @@ class CheckpointTaken:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeRing:
+    """Let the log of this partition say what `change` does: the payload of an entry of this `kind`.
+
+    `keys` are the adopted ones. For whoever carries out a plan; saying the same again does no harm.
+    """
+
+    request_id: int
+    kind: int
+    change: bytes
+    keys: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RingChanged:
+    """The log says so, durably."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMovingKeys:
+    """Give me those of your keys from `from_offset` that `partition` owns under the ring with so many
+    `partitions`: as many as one entry holds."""
+
+    request_id: int
+    from_offset: int
+    partitions: int
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovingKeys:
+    """They are all such keys from where was asked up to `end_offset`, in order; none was forgotten from
+    `floor` on."""
+
+    request_id: int
+    end_offset: int
+    floor: int
+    keys: bytes
+
+
 ConnectionMessage = Hello | Welcome | Goodbye | LeaderIs
 FaultRequest = SetFault | HealFault | ListFaults
-AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | TakeCheckpoint
+AdminRequest = ReadEntries | FetchSnapshot | CutPrefix | TakeCheckpoint | ChangeRing | ReadMovingKeys
 ClientRequest = (
     Append
     | OpenProducerSession
@@ -375,7 +416,7 @@ ClientRequest = (
     | FaultRequest
     | AdminRequest
 )
-AdminReply = Entries | SnapshotPiece | PrefixCutTo | CheckpointTaken
+AdminReply = Entries | SnapshotPiece | PrefixCutTo | CheckpointTaken | RingChanged | MovingKeys
 NodeReply = (
     Appended
     | Refused

@@ -87,12 +87,13 @@ class Node:
             next_offset=machine.next_offset,
             rejoining=found.rejoining,
         )
+        self.view.show_ownership(machine.ring.now)
         core = Core(
             config.node_id,
             [member.id for member in config.members],
             hard_state=found.hard_state,
             log=found.log,
-            admission=Admission(machine.keys, machine.producers),
+            admission=Admission(machine.keys, machine.producers, machine.ring, config.partition),
             timers=config.raft,
             random=source,
             rejoining=found.rejoining,
@@ -110,7 +111,7 @@ class Node:
         self._spread = LeaderSpread.of(config, core, self.view, self._inbox, self._replication)
         parts = (config, core, machine, self.view, self.worker, self._replication, faults, self.checkpointer)
         self._status = Status(*parts, self._window, process, clock, AppendLatency(), self._spread)
-        self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer)
+        self.admin = AdminService(self.view, self.worker, self.cutter, self.checkpointer, machine.keys)
         self._ingest = Ingest(
             config,
             incarnation,
@@ -214,9 +215,12 @@ async def unsound_peers(config: Config, ports: OpenPort = listen) -> list[int]:
 
 
 async def run_until_stopped(
-    node: Node, clients: Sequence[ByteListener], peers: Sequence[ByteListener]
+    node: Node,
+    clients: Sequence[ByteListener],
+    peers: Sequence[ByteListener],
+    *beside: Callable[[], Awaitable[None]],
 ) -> None:
-    """Run `node` until SIGTERM or SIGINT; then hand the leadership over and end.
+    """Run `node`, and `beside` it what else is to run, until SIGTERM or SIGINT; then hand over and end.
 
     What it finds out about its disk while it ends is no reason to run again: it returns, and the next
     start finds that too.
@@ -226,6 +230,8 @@ async def run_until_stopped(
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 await nursery.start(node.run, clients, peers)
+                for task in beside:
+                    nursery.start_soon(task)
                 async for number in signals:
                     stopping = True
                     log.info("node_stopping", extra={"signal": signal.Signals(number).name})

@@ -9,10 +9,12 @@ from esnode.errors import (
     Busy,
     EarlierRefused,
     LeadershipLost,
+    Moved,
     NotLeader,
     OutOfSequence,
     ProducerFenced,
     ProducersFull,
+    RingConflict,
     TransferPending,
     UnknownProducer,
     WindowFull,
@@ -29,6 +31,8 @@ class Refusal(enum.Enum):
     WINDOW_FULL = WindowFull.code
     WINDOW_PASSED = WindowPassed.code
     """An earlier sending may have been done; this one was not."""
+    MOVED = Moved.code
+    RING_CONFLICT = RingConflict.code
     OUT_OF_SEQUENCE = OutOfSequence.code
     UNKNOWN_PRODUCER = UnknownProducer.code
     TRANSFER_PENDING = TransferPending.code

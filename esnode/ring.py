@@ -16,8 +16,8 @@ from typing import Final
 from esnode import limits
 from esnode.dataclass import dataclass
 
-RING_VERSION: Final = 1
-"""The ring of a cluster is made from the number of partitions in its files, and stays."""
+FIRST_VERSION: Final = 1
+"""The ring that a cluster begins with: partition 0 owns every source."""
 TOKENS: Final = 2**32
 """The length of the circle: tokens are 0 to 2^32 - 1."""
 TOKEN_BYTES: Final = 4
@@ -69,16 +69,24 @@ class Ring:
         self._points = sorted(owners)
         self._owners = [owners[point] for point in self._points]
 
+    @property
+    def points(self) -> list[int]:
+        """All points, ascending."""
+        return self._points
+
+    @property
+    def owners(self) -> list[int]:
+        """The partition of each point."""
+        return self._owners
+
     def owner(self, token: int) -> int:
         """The partition that owns `token`: that of the first point at or after it, around the circle."""
         return self._owners[bisect_left(self._points, token) % len(self._points)]
 
-    def stray(self, keys: bytes, partition: int) -> tuple[int, int] | None:
-        """A token among these packed keys that is not of `partition`, and its owner; None where all are."""
-        for token in dict.fromkeys(_token_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys)):
-            if (owner := self.owner(token)) != partition:
-                return token, owner
-        return None
+    def owns_all(self, keys: bytes, partition: int) -> bool:
+        """Whether the token of each of these packed keys is of `partition`."""
+        tokens = dict.fromkeys(_token_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys))
+        return all(self.owner(token) == partition for token in tokens)
 
     def owners(self, keys: bytes) -> list[int]:
         """The partition of each of these packed keys."""

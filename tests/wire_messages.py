@@ -142,11 +142,11 @@ def hellos(draw: st.DrawFn) -> Hello:
     common: list[Any] = [draw(each) for each in (names, u32, u32, u64, digests, st.booleans())]
     if not least <= PROTOCOL_VERSION <= most:
         return Hello(side, least, most, *common)
-    partition = draw(st.integers(0, 2**16 - 1))
+    partition = draw(partitions)
     if side is Side.CLIENT:
         return replace(Hello(side, least, most, *common), partition=partition)
     of_nodes = (digests, names, digests, names, indexes, indexes)
-    own: list[Any] = [*(draw(each) for each in of_nodes), partition, draw(st.integers(1, 64))]
+    own: list[Any] = [*(draw(each) for each in of_nodes), partition]
     return Hello(side, least, most, *common, *own)
 
 
@@ -161,6 +161,8 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     fields.nodes: st.lists(u32, max_size=5),
     fields.parameters: st.dictionaries(names, st.integers(-(2**63), 2**63 - 1), max_size=3),
     fields.byte_strings: st.lists(st.binary(max_size=99), max_size=4),
+    fields.ring_change: st.binary(max_size=64),
+    fields.adopted_keys: st.integers(0, 20).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n)),
     fields.snapshot_piece: st.binary(max_size=200),
 }
 

@@ -19,7 +19,7 @@ from esctl.query.survey import Report, Survey
 from esctl.ui.formatting import shared
 from esctl.ui.values import Count, NodeId
 from esnode.dataclass import dataclass
-from esnode.ring import RING_VERSION, Ring, token_of
+from esnode.ring import FIRST_VERSION, Ring, token_of
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ class RingSurvey:
 
     def ring_data(self) -> RingData:
         """For the JSON answer. A ring changes only with the files of the nodes, so none is moving."""
-        return {"version": RING_VERSION, "partitions": self.cluster.partitions, "moving": False}
+        return {"version": FIRST_VERSION, "partitions": self.cluster.partitions, "moving": False}
 
 
 def _why(report: Report) -> list[str]:
@@ -142,7 +142,7 @@ def _why(report: Report) -> list[str]:
 
 def ring_of(cluster: Cluster) -> Ring:
     """The ring that the nodes of a cluster make of their setting."""
-    return Ring(RING_VERSION, range(cluster.partitions))
+    return Ring(FIRST_VERSION, range(cluster.partitions))
 
 
 def owner_of(cluster: Cluster, source: str) -> int | None:

@@ -12,7 +12,7 @@ from esnode import limits
 from esnode.dedup.batch import split_keys
 from esnode.errors import DamagedBackup, ProtocolError
 from esnode.events import split_payload
-from esnode.raft.entry import Entry
+from esnode.raft.entry import Entry, EntryKind
 
 HASH_BYTES: Final = 16
 
@@ -30,6 +30,8 @@ class ContentHash:
 
     def add(self, entry: Entry) -> None:
         """The next entry; raises `DamagedBackup` where its payload is not what its head says."""
+        if entry.kind is not EntryKind.BATCH:
+            return
         begin = max(0, self._first_offset - entry.base_offset)
         end = min(entry.count, self._end_offset - entry.base_offset)
         if begin >= end:

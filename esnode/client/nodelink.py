@@ -21,9 +21,11 @@ from esnode.client.stored import StoredBatch, StoredEvent, batches_of
 from esnode.client.subscription import BatchSubscription, Subscription
 from esnode.config import Address, parse_address
 from esnode.dedup.batch import event_key
+from esnode.dedup.ownership import RingChange
 from esnode.errors import ConnectionLost, OperationTimeout, ProtocolError
 from esnode.messages import (
     AdminRequest,
+    ChangeRing,
     CheckpointTaken,
     CutPrefix,
     Entries,
@@ -36,11 +38,14 @@ from esnode.messages import (
     KeyExplained,
     LeaderIs,
     ListFaults,
+    MovingKeys,
     PrefixCutTo,
     Read,
     ReadEntries,
+    ReadMovingKeys,
     Records,
     Refused,
+    RingChanged,
     SetFault,
     SnapshotPiece,
     StatusReply,
@@ -50,6 +55,7 @@ from esnode.messages import (
     Transferred,
     Welcome,
 )
+from esnode.raft.entry import kind_and_payload
 from esnode.transport.connection import Connection, Dialer, error_of, open_stream
 from esnode.wire import Message
 
@@ -65,6 +71,8 @@ _Answer = TypeVar(
     SnapshotPiece,
     PrefixCutTo,
     CheckpointTaken,
+    RingChanged,
+    MovingKeys,
 )
 
 
@@ -157,11 +165,12 @@ class NodeLink:
     ) -> list[StoredEvent]:
         """Up to `max_events` events from `from_offset`; fewer at the end of the log."""
         events: list[StoredEvent] = []
+        offset = from_offset
         while len(events) < max_events:
-            offset = from_offset + len(events)
             page = await self.read_page(offset, max_events - len(events), linearizable=linearizable)
             if not page.batches:
                 break
+            offset = page.batches[-1].next_offset
             events += [event for batch in page.batches for event in batch.events()]
         return events
 
@@ -251,6 +260,20 @@ class NodeLink:
         """Make this node take a checkpoint now."""
         return await self._ask(TakeCheckpoint(self._next_id()), CheckpointTaken)
 
+    async def change_ring(self, change: RingChange, keys: bytes = b"") -> None:
+        """Let the log of this node's partition say `change`; it is durable when this returns.
+
+        Raises `NotLeader`, `RingConflict` where it cannot follow what the log says, `LeadershipLost`.
+        """
+        kind, payload = kind_and_payload(change)
+        await self._ask(ChangeRing(self._next_id(), kind, payload, keys), RingChanged)
+
+    async def moving_keys(self, from_offset: int, partitions: int, partition: int) -> MovingKeys:
+        """Applied keys from `from_offset` that `partition` owns under the ring with so many `partitions`."""
+        return await self._ask(
+            ReadMovingKeys(self._next_id(), from_offset, partitions, partition), MovingKeys
+        )
+
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
@@ -312,6 +335,8 @@ class NodeLink:
                 | SnapshotPiece()
                 | PrefixCutTo()
                 | CheckpointTaken()
+                | RingChanged()
+                | MovingKeys()
             ):
                 if message.request_id == request_id:
                     if not isinstance(message, expects):

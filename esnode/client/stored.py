@@ -26,7 +26,10 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """The events at `offset` to `next_offset` of one entry; nothing is decoded before it is asked for."""
+    """The events at `offset` to `next_offset` of one entry; nothing is decoded before it is asked for.
+
+    Without events where a partition has adopted keys: these have taken the offsets before `next_offset`.
+    """
 
     entry: Entry
     offset: int
@@ -39,6 +42,8 @@ class StoredBatch:
 
     def encoded(self) -> list[bytes]:
         """The bytes of each event; raises `ProtocolError`."""
+        if not self.count:
+            return []
         parts = split_payload(self.entry.payload)
         if len(parts) != self.entry.count:
             raise ProtocolError(
@@ -69,19 +74,22 @@ class StoredBatch:
 def batches_of(
     records: Iterable[bytes], from_offset: int, end_offset: int = limits.MAX_INDEX
 ) -> Iterator[StoredBatch]:
-    """The events of `records` from `from_offset` on, before `end_offset`.
+    """The events of `records` from `from_offset` on, before `end_offset`; for adopted keys an empty batch.
 
     Raises `DamagedRecord`, and `ProtocolError` when an event between is missing.
     """
     for record in records:
         entry = parse(record)
-        if entry.kind is not EntryKind.BATCH or entry.next_offset <= from_offset:
+        if not entry.count or entry.next_offset <= from_offset:
             continue
         if entry.base_offset > from_offset:
             raise ProtocolError(f"the node left out the events from {from_offset} to {entry.base_offset}")
         if from_offset >= end_offset:
             return
-        batch = StoredBatch(entry, from_offset, min(entry.next_offset, end_offset))
+        if entry.kind is EntryKind.BATCH:
+            batch = StoredBatch(entry, from_offset, min(entry.next_offset, end_offset))
+        else:
+            batch = StoredBatch(entry, entry.next_offset, entry.next_offset)
         yield batch
         from_offset = batch.next_offset
 

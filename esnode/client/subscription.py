@@ -203,7 +203,8 @@ class BatchSubscription:
                 self._silent.clear()
                 self.end_offset = message.next_offset
                 for batch in batches_of(message.records, self._received):
-                    self._batches.append(batch)
+                    if batch.count:
+                        self._batches.append(batch)
                     self._received = batch.next_offset
                 stale = not 0 <= message.silence_ms <= STALE_MS
                 if stale and not message.records and len(self._addresses()) > 1:

@@ -16,6 +16,7 @@ from typing import Protocol
 from esnode.dedup.batch import UNKNOWN_OFFSET, Batch, OffsetRange, ProducerStamp, select, split_identities
 from esnode.dedup.keyhash import Hashes, has_repeats
 from esnode.dedup.keytable import KeyTable
+from esnode.dedup.ownership import RingChange, RingState
 from esnode.dedup.producers import FIRST_EPOCH, MAX_EPOCH, Opened, Opening, ProducerTable, SequenceRange
 from esnode.dedup.recent import RecentKeys
 from esnode.refusal import Refusal
@@ -59,6 +60,11 @@ class LogEntry(Protocol):
         """The session that it opens."""
         ...
 
+    @property
+    def ring_change(self) -> RingChange | None:
+        """What it says of the ring."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -93,9 +99,21 @@ _sequence = attrgetter("sequence")
 class Admission:
     """Which events the log of this leader does not hold yet."""
 
-    def __init__(self, keys: KeyTable, producers: ProducerTable) -> None:
+    def __init__(
+        self,
+        keys: KeyTable,
+        producers: ProducerTable,
+        ring: RingState | None = None,
+        partition: int = 0,
+    ) -> None:
         self._keys = keys
         self._producers = producers
+        self._ring = RingState() if ring is None else ring
+        self._partition = partition
+        self._ownership = self._ring.now
+        """What holds at the end of the leader's log: whoever leads next may find it there."""
+        self._changed_at = 0
+        """The index of the last entry of the tail that says something of the ring."""
         self._recent = RecentKeys(keys)
         self._sessions: dict[int, deque[_Covered]] = {}
         """What entries that are not applied mean to producer sessions, by session."""
@@ -113,6 +131,10 @@ class Admission:
     def appended(self, entry: LogEntry) -> None:
         """The leader's log has got `entry`; or it is in the log of a new leader, not yet applied."""
         index, stamp = entry.index, entry.producer
+        if (change := entry.ring_change) is not None:
+            floor = self._keys.first_offset
+            self._ownership = self._ownership.after(change, entry.base_offset, entry.count, floor)
+            self._changed_at = index
         if entry.count:
             keys = entry.keys
             packed, hashes = self._decided
@@ -132,6 +154,8 @@ class Admission:
     def applied(self, index: int) -> None:
         """The tables hold the log up to `index`."""
         self._recent.trim()
+        if index >= self._changed_at:
+            self._ownership = self._ring.now
         while self._stamped and self._stamped[0][0] <= index:
             _, producer_id, opening = self._stamped.popleft()
             if opening is not None:
@@ -148,10 +172,36 @@ class Admission:
     def reset(self) -> None:
         """The leadership is lost: what is not applied may never be."""
         self._recent.clear()
+        self._ownership = self._ring.now
+        self._changed_at = 0
         self._sessions.clear()
         self._opened.clear()
         self._names.clear()
         self._stamped.clear()
+
+    # === the ring ==============================================================================
+
+    def why_not(self, change: RingChange) -> Refusal | None:
+        """Why the log may not say `change` next; None: it may."""
+        return None if self._ownership.allows(change) else Refusal.RING_CONFLICT
+
+    def says_already(self, change: RingChange) -> bool:
+        """Whether the leader's log has it."""
+        return self._ownership.is_done(change)
+
+    def _owns(self, keys: bytes) -> bool:
+        """Whether all these keys are of sources that the partition owns at the end of the leader's log."""
+        now = self._ownership
+        if now.partitions == 1:
+            return not self._partition
+        return now.ring.owns_all(keys, self._partition)
+
+    def _told(self, offsets: list[int]) -> list[int]:
+        """The same, but for adopted keys: their events are in another partition."""
+        if not self._ownership.ranges:
+            return offsets
+        is_adopted = self._ownership.is_adopted
+        return [UNKNOWN_OFFSET if is_adopted(offset) else offset for offset in offsets]
 
     # === the decision ==========================================================================
 
@@ -159,7 +209,12 @@ class Admission:
         """Whether keys were forgotten that are younger than its first sending: what is not known of it may
         be in the log. A session knows its events by their numbers, and forgets none.
         """
-        return 0 <= batch.sent_after < self._keys.first_offset and batch.producer is None
+        if batch.sent_after == UNKNOWN_OFFSET:
+            return False
+        floor = self._keys.first_offset
+        if batch.sent_to in (None, self._partition):
+            return batch.sent_after < floor and batch.producer is None
+        return not self._ownership.knows_since(batch.sent_to, batch.sent_after, floor)
 
     def decide(self, batch: Batch, next_offset: int, log_time_ms: int = 0) -> Admitted:
         """What to append of `batch` (one event at least), whose first fresh one will be at `next_offset`.
@@ -167,6 +222,8 @@ class Admission:
         `log_time_ms` is that of the entry it would become: with a full window that refuses, room is
         what will be expired by then.
         """
+        if not self._owns(batch.keys):
+            return _refused(Refusal.MOVED)
         hashes = self._keys.hash(batch.keys)
         self._decided = (batch.keys, hashes)
         stamp = batch.producer
@@ -228,7 +285,8 @@ class Admission:
             # Its sequence numbers are new, so the session goes on even when none of its events is.
             stamp = replace(stamp, sequence=stamp.sequence + sent_before, covered=batch.count - sent_before)
         elif not fresh:
-            return Admitted(None, _merged(offsets), wait_index, duplicates, None)
+            return Admitted(None, _merged(self._told(offsets)), wait_index, duplicates, None)
+        offsets = self._told(offsets)
         part = batch if len(fresh) == batch.count else replace(select(batch, fresh), producer=stamp)
         return Admitted(part, _merged(offsets), wait_index, duplicates, None)
 

@@ -134,9 +134,9 @@ class KeyTable:
         return self._window.first_chunk
 
     @property
-    def first_chunk_in_memory(self) -> int:
-        """`KeyWindow.first_chunk_in_memory`."""
-        return self._window.first_chunk_in_memory
+    def window(self) -> KeyWindow:
+        """Which keys are known."""
+        return self._window
 
     @property
     def open_chunk(self) -> int:

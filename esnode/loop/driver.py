@@ -96,6 +96,10 @@ class Clients(Protocol):
         """The log is applied up to `index`."""
         ...
 
+    def on_ring(self) -> None:
+        """The partition goes by another ring."""
+        ...
+
 
 class Disk(Protocol):
     """The way to the disk; `storage/worker.py` has it."""
@@ -231,6 +235,10 @@ class Driver:
                 log.info("first_commit", extra={"new_term": ready.committed[-1].term})
         if self._view.applied_index != self._machine.applied_index:
             self._view.show_applied(self._machine.applied_index, self._machine.next_offset)
+            owned = self._machine.ring.now
+            if owned is not self._view.ownership and self._view.show_ownership(owned):
+                log.info("ring_changed", extra={"version": owned.version, "partitions": owned.partitions})
+                self._clients.on_ring()
             self._clients.on_applied(self._machine.applied_index)
 
     def _durable(self, write_id: int, messages: Sequence[Outgoing]) -> None:

@@ -6,6 +6,7 @@ ingest, the clocks and the status. Never decides. Positions only grow; `soft_sta
 
 import trio
 
+from esnode.dedup.ownership import Ownership
 from esnode.raft.messages import NodeId, Role, SoftState
 
 
@@ -32,6 +33,8 @@ class View:
         """When the leader was last heard from (trio's clock); None: never."""
         self.leader_in_doubt = False
         """Whether the leader is silent for so long that it may soon be replaced."""
+        self.ownership = Ownership()
+        """What the log says of the ring, as far as it is applied."""
         self.work = 0
         """Turns in which something was to be written or applied."""
         self._applied = trio.lowlevel.ParkingLot()
@@ -42,6 +45,11 @@ class View:
     def rejoining(self) -> bool:
         """Whether this node does not trust its own disk, and fetches its log from the others."""
         return self.soft_state.rejoining
+
+    @property
+    def ring(self) -> tuple[int, int]:
+        """The ring that the partition goes by: its version, and how many partitions it has."""
+        return self.ownership.version, self.ownership.partitions
 
     @property
     def leads(self) -> bool:
@@ -78,6 +86,12 @@ class View:
         self.next_offset = next_offset
         self._applied.unpark_all()
 
+    def show_ownership(self, ownership: Ownership) -> bool:
+        """The log says so of the ring; whether the partition goes by another one since."""
+        before, self.ownership = self.ring, ownership
+        self._changed.unpark_all()
+        return before != self.ring
+
     def show_first_offset(self, offset: int) -> None:
         """Events before `offset` are gone: cut here, or not in the snapshot that the leader sent."""
         self.first_offset = max(self.first_offset, offset)
@@ -93,7 +107,7 @@ class View:
             await self._applied.park()
 
     async def wait_changed(self) -> SoftState:
-        """Wait for the next change of role, term or leader."""
+        """Wait for the next change of role, term or leader, or of what the log says of the ring."""
         await self._changed.park()
         return self.soft_state
 

@@ -46,6 +46,7 @@ from esnode.raft.messages import (
     Persisted,
     PrefixCut,
     Propose,
+    ProposeRing,
     RaftMessage,
     ReadIndex,
     Ready,
@@ -146,6 +147,8 @@ class Core:
                 self.requests.read_index(token)
             case OpenProducer():
                 self.requests.open_producer(item)
+            case ProposeRing():
+                self.requests.change_ring(item)
             case PeerClosed(peer):
                 self._peer_closed(peer)
             case PrefixCut(index):

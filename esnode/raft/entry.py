@@ -13,9 +13,11 @@ import google_crc32c
 from esnode import limits
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.ownership import Adoption, RingChange, RingPlan, RingSwitch
 from esnode.dedup.producers import FIRST_EPOCH, Opening
 from esnode.errors import DamagedRecord
 from esnode.formats import newer, refuse_newer
+from esnode.raft import ringpayload
 
 RECORD_VERSION: Final = 2
 DIGEST_KEYS_VERSION: Final = 1
@@ -44,8 +46,20 @@ class EntryKind(enum.IntEnum):
     """Opens a producer session by its name, or goes on with one: it has a new epoch from here on.
 
     The stamp says which, at what number; the payload is who holds it (8 bytes) and the name."""
+    RING_PLAN = 5
+    """In partition 0: all partitions are to go by another ring, or now do."""
+    RING_SWITCH = 6
+    """The partition goes by another ring from here on."""
+    ADOPTION = 7
+    """Keys of another partition's events, of sources that this one is to own; there are no events."""
 
 
+_RING_CHANGES: Final[dict[EntryKind, type[RingChange]]] = {
+    EntryKind.RING_PLAN: RingPlan,
+    EntryKind.RING_SWITCH: RingSwitch,
+    EntryKind.ADOPTION: Adoption,
+}
+_KIND_OF_CHANGE: Final = {change: kind for kind, change in _RING_CHANGES.items()}
 KNOWN_FRONTS: Final = frozenset(
     bytes((version, kind)) for version in (DIGEST_KEYS_VERSION, RECORD_VERSION) for kind in EntryKind
 )
@@ -58,7 +72,8 @@ class Entry:
     """One entry of the log. Build it with `seal` or `parse`, never by hand.
 
     `index` counts entries from 1; `base_offset` is the offset of its first event (for an entry
-    without events: the offset that the next event will get); `count` is its number of events.
+    without events: the offset that the next event will get); `count` is its number of events, or of
+    adopted keys, which take offsets as events do.
     """
 
     index: int
@@ -93,6 +108,13 @@ class Entry:
         (holder,) = _HOLDER.unpack_from(payload)
         name = payload[_HOLDER.size :].decode()
         return Opening(stamp.producer_id, stamp.epoch, stamp.sequence, name, holder)
+
+    @property
+    def ring_change(self) -> RingChange | None:
+        """What it says of the ring."""
+        if self.kind < EntryKind.RING_PLAN:
+            return None
+        return change_of(self.kind, self.payload)
 
     @property
     def size_bytes(self) -> int:
@@ -191,7 +213,26 @@ def parse(record: bytes) -> Entry:
     entry = Entry(index, term, known_kind, base_offset, count, log_time_ms, partition, producer, record)
     if known_kind is EntryKind.PRODUCER_EPOCH:
         _check_opening(entry)
+    elif known_kind in _RING_CHANGES:
+        change_of(kind, entry.payload)
     return entry
+
+
+def seal_ring_change(
+    change: RingChange, keys: bytes = b"", *, index: int, term: int, base_offset: int, log_time_ms: int
+) -> Entry:
+    """Encode the entry that says `change`; `keys` are the adopted ones, 16 bytes each."""
+    kind, payload = kind_and_payload(change)
+    return seal(
+        index=index,
+        term=term,
+        kind=kind,
+        base_offset=base_offset,
+        log_time_ms=log_time_ms,
+        count=len(keys) // limits.KEY_BYTES,
+        keys=keys,
+        payload=payload,
+    )
 
 
 def seal_opening(opening: Opening, *, index: int, term: int, base_offset: int, log_time_ms: int) -> Entry:
@@ -216,6 +257,19 @@ def seal_opening(opening: Opening, *, index: int, term: int, base_offset: int, l
         payload=_HOLDER.pack(opening.holder) + opening.name.encode(),
         producer=ProducerStamp(opening.producer_id, opening.epoch, opening.next_sequence, 0),
     )
+
+
+def kind_and_payload(change: RingChange) -> tuple[EntryKind, bytes]:
+    """Of the entry that says `change`."""
+    return _KIND_OF_CHANGE[type(change)], ringpayload.pack(change)
+
+
+def change_of(kind: int, payload: bytes) -> RingChange:
+    """What the payload of an entry of this kind says of the ring; raises `DamagedRecord`."""
+    try:
+        return ringpayload.unpack(_RING_CHANGES[EntryKind(kind)], payload)
+    except (ValueError, KeyError) as error:
+        raise DamagedRecord(f"an entry of the kind {kind} says nothing of the ring") from error
 
 
 def _check_opening(entry: Entry) -> None:

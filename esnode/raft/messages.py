@@ -9,6 +9,7 @@ from typing import Final
 
 from esnode.dataclass import dataclass
 from esnode.dedup.batch import Batch, OffsetRange
+from esnode.dedup.ownership import RingChange
 from esnode.dedup.producers import Opened
 from esnode.raft.appendorder import AppendOrder
 from esnode.raft.entry import Entry
@@ -251,6 +252,18 @@ class OpenProducer:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposeRing:
+    """The log is to say `change`; `keys` are the adopted ones. Answered once, by a `Decision`.
+
+    What the log says already is not said again: it is done once that is committed.
+    """
+
+    token: int
+    change: RingChange
+    keys: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadIndex:
     """A client wants a linearizable read. Answered once, by a `ReadGrant` with the same token."""
 
@@ -341,6 +354,7 @@ Input = (
     | PartReceived
     | Propose
     | OpenProducer
+    | ProposeRing
     | ReadIndex
     | Persisted
     | Fetched
@@ -368,7 +382,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a `Propose`, an `OpenProducer` or a `Transfer`.
+    """What became of a `Propose`, an `OpenProducer`, a `ProposeRing` or a `Transfer`.
 
     With `refusal` the request is definitely not done. Otherwise it is done once `wait_index` is
     applied while this node still leads in `term`: then `ranges` are the offsets of the batch's

@@ -8,15 +8,25 @@ Never decides who leads, never commits, never waits: each request is answered on
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from esnode import limits
 from esnode.dedup.admission import Admission
 from esnode.dedup.batch import Batch, OffsetRange, merge
-from esnode.raft.entry import Entry, EntryKind, seal, seal_opening
+from esnode.raft.entry import Entry, EntryKind, seal, seal_opening, seal_ring_change
 from esnode.raft.leadership import Leadership
 from esnode.raft.log import RaftLog
-from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, Transfer
+from esnode.raft.messages import Decision, OpenProducer, Propose, ProposeRing, ReadGrant, Transfer
 from esnode.refusal import Refusal
+
+
+class _Place(TypedDict):
+    """Where the next entry stands."""
+
+    index: int
+    term: int
+    base_offset: int
+    log_time_ms: int
 
 
 class Requests:
@@ -175,16 +185,22 @@ class Requests:
         if isinstance(opened, Refusal):
             self._decisions.append(Decision(wanted.token, term, 0, (), 0, opened))
             return
-        entry = seal_opening(
-            opened.opening,
-            index=index,
-            term=term,
-            base_offset=self._log.end.next_offset,
-            log_time_ms=self._log_time_ms,
-        )
-        self._log.append((entry,))
-        self._admission.appended(entry)
+        self._add(seal_opening(opened.opening, **self._next_place(leadership)))
         self._decisions.append(Decision(wanted.token, term, index, (), 0, None, opened))
+
+    def change_ring(self, wanted: ProposeRing) -> None:
+        """Append an entry that says something of the ring, behind all that was proposed before."""
+        self._flush()
+        leadership = self._appending(wanted.token)
+        if leadership is None:
+            return
+        refusal = None
+        if not self._admission.says_already(wanted.change):
+            refusal = self._admission.why_not(wanted.change)
+            if refusal is None:
+                self._add(seal_ring_change(wanted.change, wanted.keys, **self._next_place(leadership)))
+        wait_index = self._log.last_index if refusal is None else 0
+        self._decisions.append(Decision(wanted.token, leadership.term, wait_index, (), 0, refusal))
 
     def read_index(self, token: int) -> None:
         """Let the read wait for the next round of heartbeats (thesis 6.4)."""
@@ -243,15 +259,17 @@ class Requests:
         self._decisions.append(Decision(token, 0, 0, (), 0, refusal))
 
     def _append(self, leadership: Leadership, kind: EntryKind, **content: object) -> Entry:
-        end = self._log.end
-        entry = seal(
-            index=self._log.last_index + 1,
-            term=leadership.term,
-            kind=kind,
-            base_offset=end.next_offset,
-            log_time_ms=self._log_time_ms,
-            **content,  # type: ignore[arg-type]
-        )
+        return self._add(seal(kind=kind, **self._next_place(leadership), **content))  # type: ignore[arg-type]
+
+    def _next_place(self, leadership: Leadership) -> "_Place":
+        return {
+            "index": self._log.last_index + 1,
+            "term": leadership.term,
+            "base_offset": self._log.end.next_offset,
+            "log_time_ms": self._log_time_ms,
+        }
+
+    def _add(self, entry: Entry) -> Entry:
         self._log.append((entry,))
         self._admission.appended(entry)
         return entry

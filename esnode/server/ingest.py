@@ -36,7 +36,8 @@ from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.server.appendlatency import AppendLatency
 from esnode.server.batchcheck import BatchCheck
 from esnode.server.reading import Reader
-from esnode.server.session import AdminHandler, Services, Session
+from esnode.server.services import AdminHandler, Services
+from esnode.server.session import Session
 from esnode.transport.clientmemory import ReaderTooSlow
 from esnode.transport.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
 from esnode.transport.connectionslots import HandshakeDisplaced, Handshakes, Slots
@@ -145,6 +146,7 @@ class Ingest:
                     ancestors=self._config.ancestors,
                     partition=self._config.partition,
                     partitions=self._config.partitions,
+                    ring=lambda: self._view.ring,
                     admit=admit,
                 )
             connection.share_memory(self._services.memory.frames)
@@ -181,11 +183,15 @@ class Ingest:
         """The log is applied up to `index`."""
         self._waiting.applied(index)
 
+    def on_ring(self) -> None:
+        """The partition goes by another ring."""
+        for session in self._sessions:
+            session.tell_leader()
+
     def _leader_news(self) -> LeaderIs:
         state = self._view.soft_state
-        if state.leader is None:
-            return LeaderIs(state.term, 0, "", self._view.next_offset)
-        return LeaderIs(state.term, state.leader, self._addresses[state.leader], self._view.next_offset)
+        address = "" if state.leader is None else self._addresses[state.leader]
+        return LeaderIs(state.term, state.leader or 0, address, self._view.next_offset, *self._view.ring)
 
 
 def _level(error: EventStreamError) -> int:

@@ -7,11 +7,9 @@ not read is bounded: reads wait until earlier replies have left. Never touches t
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
 
 import trio
 
@@ -32,32 +30,27 @@ from esnode.errors import (
     StorageFailed,
     declared,
 )
-from esnode.faults import Answer as FaultAnswer
-from esnode.faults import not_allowed
-from esnode.loop.inbox import Inbox
-from esnode.loop.view import View
-from esnode.loop.waiting import Settle, WaitingRequests
+from esnode.loop.waiting import Settle
 from esnode.messages import (
     AdminRequest,
     Append,
     Appended,
-    CheckpointTaken,
+    ChangeRing,
     CutPrefix,
-    Entries,
     ExplainKey,
     FaultRequest,
     FetchSnapshot,
     HealFault,
     KeyExplained,
-    LeaderIs,
     ListFaults,
     OpenProducerSession,
-    PrefixCutTo,
     ProducerOpened,
     Read,
     ReadEntries,
+    ReadMovingKeys,
     Records,
     Refused,
+    RingChanged,
     SetFault,
     SnapshotPiece,
     StatusReply,
@@ -68,15 +61,21 @@ from esnode.messages import (
     Transferred,
 )
 from esnode.raft.appendorder import AppendOrder
-from esnode.raft.messages import Decision, NodeId, OpenProducer, Propose, ReadGrant, ReadIndex, Transfer
+from esnode.raft.entry import change_of
+from esnode.raft.messages import (
+    Decision,
+    OpenProducer,
+    Propose,
+    ProposeRing,
+    ReadGrant,
+    ReadIndex,
+    Transfer,
+)
 from esnode.refusal import Refusal
-from esnode.server.appendlatency import AppendLatency
-from esnode.server.batchcheck import BatchCheck
-from esnode.server.reading import Page, Reader
+from esnode.server.reading import Page
 from esnode.server.replies import Replies
-from esnode.transport.clientmemory import ClientMemory
+from esnode.server.services import Services
 from esnode.transport.connection import Connection
-from esnode.transport.connectionslots import Openings
 from esnode.wire import Message
 
 log = logging.getLogger(__name__)
@@ -84,56 +83,6 @@ log = logging.getLogger(__name__)
 _FINAL_FOR_SESSIONS = (Refusal.UNKNOWN_PRODUCER, Refusal.PRODUCER_FENCED, Refusal.PRODUCERS_FULL)
 
 SlowRequest = OpenProducerSession | Read | Subscribe | TransferLeadership | AdminRequest
-
-
-class AdminHandler(Protocol):
-    """Carries out the requests of an operator; `AdminService` in `adminservice.py` does."""
-
-    async def entries(self, request: ReadEntries) -> Entries:
-        """Some of them, as far as they are applied."""
-        ...
-
-    async def snapshot(
-        self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
-    ) -> None:
-        """What the cut prefix meant, in pieces."""
-        ...
-
-    async def cut(self, request: CutPrefix) -> PrefixCutTo:
-        """Let the prefix go."""
-        ...
-
-    async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
-        """Take a checkpoint."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a session may use of its node."""
-
-    inbox: Inbox
-    view: View
-    waiting: WaitingRequests
-    reader: Reader
-    members: Sequence[NodeId]
-    leader_news: Callable[[], LeaderIs]
-    status: Callable[[], Mapping[str, Any]]
-    explain: Callable[[bytes], tuple[int, int]]
-    faults: FaultAnswer = not_allowed
-    admin: AdminHandler | None = None
-    memory: ClientMemory = field(default_factory=ClientMemory)
-    openings: Openings = field(
-        default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
-    )
-    latency: AppendLatency = field(default_factory=AppendLatency)
-    check: BatchCheck = field(default_factory=BatchCheck)
-    cold: Callable[[bytes], Sequence[Callable[[], object]]] = lambda keys: ()
-    """Reads that a decision on these keys needs from a disk; they belong into a thread."""
-    spreads: bool = False
-    """Whether leaders are kept spread: the next one has to know then that an operator has chosen it."""
-    restored: bool = False
-    """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
 
 class Session:
@@ -211,7 +160,14 @@ class Session:
                 self._push(KeyExplained(request_id, offset, expires_in_ms))
             case SetFault() | HealFault() | ListFaults():
                 self._answer_faults(message)
-            case ReadEntries() | FetchSnapshot() | CutPrefix() | TakeCheckpoint():
+            case (
+                ReadEntries()
+                | FetchSnapshot()
+                | CutPrefix()
+                | TakeCheckpoint()
+                | ReadMovingKeys()
+                | ChangeRing()
+            ):
                 self._start(nursery, message, partial(self._serve_admin, message))
             case _:
                 raise ProtocolError(f"a client may not send {type(message).__name__}")
@@ -282,7 +238,11 @@ class Session:
             self._push_refusal(request_id, decision.refusal.value)
 
     def _push_refusal(self, request_id: int, code: str) -> None:
-        self._push(Refused(request_id, code, f"{declared()[code].title}; {self._who_leads()}"))
+        why = f"{declared()[code].title}; {self._who_leads()}"
+        if code == Refusal.MOVED.value:
+            version, partitions = self._services.view.ring
+            why += f", and goes by version {version} of the ring, of {partitions} partitions"
+        self._push(Refused(request_id, code, why))
 
     def _rejoining(self) -> Rejoining:
         """What is here may be a part of what was acked, and looks like all of it."""
@@ -317,20 +277,9 @@ class Session:
         services = self._services
         if not services.view.leads:
             raise NotLeader(self._who_leads())
-        answer: list[Decision] = []
-        decided = trio.Event()
-
-        def settle(decision: Decision) -> None:
-            answer.append(decision)
-            decided.set()
-
-        token = services.waiting.expect_decision(settle)
-        wanted = OpenProducer(token, request.name, request.producer_id, request.holder)
-        if not services.inbox.offer(wanted):
-            services.waiting.withdraw(token)
-            raise Busy("the node's inbox is full")
-        await decided.wait()
-        decision = answer[0]
+        decision = await self._decided(
+            lambda token: OpenProducer(token, request.name, request.producer_id, request.holder)
+        )
         if decision.refusal in _FINAL_FOR_SESSIONS:
             # A client ends its session for that: it must not hear it from a leader that was deposed.
             await self._wait_linearizable()
@@ -343,6 +292,40 @@ class Session:
             session, offset = decision.opened.opening, decision.opened.last_offset
             last = session.next_sequence - 1
             self._push(ProducerOpened(request.request_id, session.producer_id, session.epoch, last, offset))
+
+    async def _decided(
+        self, wanted: Callable[[int], OpenProducer | ProposeRing | Transfer], *, always: bool = False
+    ) -> Decision:
+        """What became of a request, once that is final; with `always`, even a full inbox takes it."""
+        inbox, waiting = self._services.inbox, self._services.waiting
+        answer: list[Decision] = []
+        decided = trio.Event()
+
+        def settle(decision: Decision) -> None:
+            answer.append(decision)
+            decided.set()
+
+        token = waiting.expect_decision(settle)
+        if always:
+            inbox.put(wanted(token))
+        elif not inbox.offer(wanted(token)):
+            waiting.withdraw(token)
+            raise Busy("the node's inbox is full")
+        await decided.wait()
+        return answer[0]
+
+    async def _change_ring(self, request: ChangeRing) -> None:
+        if not self._services.view.leads:
+            raise NotLeader(self._who_leads())
+        try:
+            change = change_of(request.kind, request.change)
+        except DamagedRecord as error:
+            raise InvalidRequest(str(error)) from error
+        decision = await self._decided(lambda token: ProposeRing(token, change, request.keys))
+        if decision.refusal is None:
+            self._push(RingChanged(request.request_id))
+        else:
+            self._push_refusal(request.request_id, decision.refusal.value)
 
     async def _read(self, request: Read) -> None:
         async with self._reads:
@@ -435,6 +418,12 @@ class Session:
                 self._push(await admin.cut(request))
             case TakeCheckpoint():
                 self._push(await admin.checkpoint(request))
+            case ReadMovingKeys():
+                async with self._reads:
+                    await self._replies.wait_drained()
+                    self._push(await admin.moving_keys(request))
+            case ChangeRing():
+                await self._change_ring(request)
 
     async def _push_piece(self, piece: SnapshotPiece) -> None:
         await self._replies.wait_drained()
@@ -446,17 +435,10 @@ class Session:
 
     async def _begin_transfer(self, request: TransferLeadership) -> None:
         """Return once the core has begun it; raises its refusal."""
-        answer: list[Decision] = []
-        decided = trio.Event()
-
-        def take(decision: Decision) -> None:
-            answer.append(decision)
-            decided.set()
-
-        token = self._services.waiting.expect_decision(take)
-        self._services.inbox.put(Transfer(request.to or None, token, asked=self._services.spreads))
-        await decided.wait()
-        refusal = answer[0].refusal
+        decision = await self._decided(
+            lambda token: Transfer(request.to or None, token, asked=self._services.spreads), always=True
+        )
+        refusal = decision.refusal
         if refusal is Refusal.LEADERSHIP_LOST and request.to != self._services.view.me:
             return  # to another node, in the very same round: as was wanted
         if refusal is not None:

@@ -101,6 +101,7 @@ class Status:
             "faults": self.faults.pictures(trio.current_time()),
             "dedup": self._dedup(),
             **({} if self.spread is None else {"placement": self.spread.picture()}),
+            "ring": self._ring(),
             "peers": {str(peer): self._peer(peer) for peer in self.core.peers},
         }
 
@@ -138,6 +139,19 @@ class Status:
             "named_producers": self.machine.producers.named,
             "closed_producers": self.machine.producers.closed,
         }
+
+    def _ring(self) -> dict[str, Any]:
+        now = self.machine.ring.now
+        picture: dict[str, Any] = {
+            "version": now.version,
+            "partitions": now.partitions,
+            "since_offset": now.since_offset,
+            "adopting_for": now.adopting_for,
+            "adopting": {str(one.old_owner): one.end_offset for one in now.adopting},
+        }
+        if now.plan is not None:
+            picture["plan"] = dataclasses.asdict(now.plan)
+        return picture
 
     def _peer(self, peer: int) -> dict[str, Any]:
         link = self.replication.links[peer]

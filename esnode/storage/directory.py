@@ -48,7 +48,6 @@ from esnode.storage.identity import (
     read_reached,
     read_title,
     write_marker,
-    write_partitions,
     write_peers,
     write_reached,
     write_title,
@@ -59,7 +58,7 @@ from esnode.storage.witness import Witness
 
 MARK_FILE: Final = "durable"
 SNAPSHOT_NAME: Final = re.compile(r"snapshot-\d+-\d+")
-_LOG_NAME: Final = re.compile(
+LOG_NAME: Final = re.compile(
     r"durable|written-.*|peers\.json|reached\.json|snapshot-.*|savepoint.*|keys-.*|keyindex-.*|log\.sqlite.*|rocksdb|segments|.*\.json\.new"
 )
 """What is put aside with a damaged log, of any engine; an operator's own files stay where they are."""
@@ -71,7 +70,7 @@ WHY: Final = {
     Distrust.DAMAGE: "the log was damaged, and put aside in damaged-N",
 }
 """What the marker says, for people."""
-_ASIDE_NAME: Final = re.compile(r"damaged-(\d+)")
+ASIDE_NAME: Final = re.compile(r"damaged-(\d+)")
 
 
 class Directory:
@@ -89,7 +88,7 @@ class Directory:
         self._snapshot_files = threading.Lock()
         with disk_errors(f"open {path}"):
             check_title(path, engine, identity)
-            _make(path)
+            make(path)
             with ExitStack() as undo:
                 self._lock = _locked(path / "lock")
                 undo.callback(os.close, self._lock)
@@ -253,11 +252,11 @@ def _outline_in(snapshot: Path) -> bytes:
         return version + file.read() if version == bytes([OUTLINE_VERSION]) else b""
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """Create the directory and its missing parents; each new name is synced into its parent."""
     if path.is_dir():
         return
-    _make(path.parent)
+    make(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
     sync_directory(path.parent)
 
@@ -280,9 +279,9 @@ def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
 
     Raises `WrongDirectory`, and `MembersChanged` for another list of members than its own.
     """
+    _check_undivided(path)
     title = read_title(path)
     if title is None:
-        _check_undivided(path)
         return None
     if (title.identity.cluster, title.identity.node_id) != (identity.cluster, identity.node_id):
         raise WrongDirectory(
@@ -307,38 +306,11 @@ def check_title(path: Path, engine: str, identity: Identity) -> Title | None:
 
 def _check_undivided(path: Path) -> None:
     """That no log was shared out below `path`: beside it, a new one would be empty."""
-    if (partitions := read_partitions(path)) is not None:
+    if (found := read_partitions(path)) is not None:
         raise WrongDirectory(
-            f"the data in {path} is in {partitions} partitions",
-            next_step=f"set `partitions = {partitions}` in the node's file; nothing was changed",
+            f"the data in {path} is in {found.number} partitions",
+            next_step=f"set `partitions = {found.number}` in the node's file; nothing was changed",
         )
-
-
-@contextmanager
-def hold_partitions(path: Path, partitions: int) -> Iterator[None]:
-    """Hold the lock of a directory whose data is shared out among `partitions`, in a directory each.
-
-    Raises `DirectoryInUse`; `WrongDirectory` where it was shared out among another number, or not at all;
-    `DamagedRecord`, `NewerFormat`, and `StorageFailed` when the file system refuses.
-    """
-    with ExitStack() as held:
-        with disk_errors(f"open {path}"):
-            _make(path)
-            held.enter_context(_holding_lock(path))
-            if read_title(path) is not None:
-                raise WrongDirectory(
-                    f"{path} holds the log of a node without partitions",
-                    next_step="set `partitions = 1` in the node's file; nothing was changed",
-                )
-            if (before := read_partitions(path)) is None:
-                write_partitions(path, partitions)
-                sync_directory(path)
-            elif before != partitions:
-                raise WrongDirectory(
-                    f"the data in {path} is in {before} partitions, and the file says {partitions}",
-                    next_step=f"set `partitions = {before}` in the node's file; nothing was changed",
-                )
-        yield
 
 
 def _listed(ids: tuple[int, ...]) -> str:
@@ -386,8 +358,8 @@ def begin_rejoin(path: Path, engine: str, identity: Identity, why: Distrust) -> 
     `WrongDirectory` (nothing is changed then) and `StorageFailed`.
     """
     with disk_errors(f"begin to rejoin with {path}"):
-        _make(path)
-        with _holding_lock(path):
+        make(path)
+        with holding_lock(path):
             try:
                 readable = check_title(path, engine, identity) is not None
             except DamagedRecord:
@@ -411,8 +383,8 @@ def trust_copy(path: Path, engine: str, identity: Identity, *, older: bool = Fal
     `DirectoryInUse`, `WrongDirectory`, `DamagedRecord` and `StorageFailed`.
     """
     with disk_errors(f"take over {path}"):
-        _make(path)
-        with _holding_lock(path):
+        make(path)
+        with holding_lock(path):
             title, marker = check_title(path, engine, identity), read_marker(path)
             if marker is not None:
                 check_trust(marker.distrust)
@@ -437,12 +409,12 @@ def check_trust(distrust: Distrust | None) -> None:
 
 
 def _put_aside(path: Path, *, with_title: bool) -> Path | None:
-    names = sorted(each.name for each in path.iterdir() if _LOG_NAME.fullmatch(each.name))
+    names = sorted(each.name for each in path.iterdir() if LOG_NAME.fullmatch(each.name))
     if with_title and (path / IDENTITY_FILE).exists():
         names.append(IDENTITY_FILE)
     if not names:
         return None
-    earlier = [int(found[1]) for each in path.iterdir() if (found := _ASIDE_NAME.fullmatch(each.name))]
+    earlier = [int(found[1]) for each in path.iterdir() if (found := ASIDE_NAME.fullmatch(each.name))]
     aside = path / f"damaged-{1 + max(earlier, default=0)}"
     aside.mkdir(mode=0o700)
     for name in names:
@@ -453,7 +425,8 @@ def _put_aside(path: Path, *, with_title: bool) -> Path | None:
 
 
 @contextmanager
-def _holding_lock(path: Path) -> Iterator[None]:
+def holding_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of the directory; raises `DirectoryInUse`."""
     descriptor = _locked(path / "lock")
     try:
         yield

@@ -113,8 +113,17 @@ def write_title(path: Path, title: Title) -> None:
     _save(path / IDENTITY_FILE, content)
 
 
-def read_partitions(path: Path) -> int | None:
-    """Among how many partitions the data in `path` is shared out; None where it is that of one node, or none.
+@dataclass(frozen=True, slots=True)
+class Partitions:
+    """What `partitions.json` says: among how many partitions the data is shared out, and whether the log of
+    the only one before is still being moved to the place of partition 0."""
+
+    number: int
+    moves_log: bool = False
+
+
+def read_partitions(path: Path) -> Partitions | None:
+    """Whether the data in `path` is shared out among partitions; None where it is that of one node, or none.
 
     Raises `DamagedRecord`, `NewerFormat`.
     """
@@ -123,14 +132,15 @@ def read_partitions(path: Path) -> int | None:
     if found is None:
         return None
     try:
-        return _whole(found["partitions"])
+        return Partitions(_whole(found["partitions"]), bool(found.get("moves_log", False)))
     except (ValueError, KeyError) as error:
         raise DamagedRecord(f"{path / PARTITIONS_FILE} does not tell a number of partitions") from error
 
 
-def write_partitions(path: Path, partitions: int) -> None:
+def write_partitions(path: Path, partitions: int, *, moves_log: bool = False) -> None:
     """Write it, durably; the caller syncs the directory."""
-    _save(path / PARTITIONS_FILE, {"partitions": partitions})
+    moving = {"moves_log": True} if moves_log else {}
+    _save(path / PARTITIONS_FILE, {"partitions": partitions, **moving})
 
 
 def read_peers(path: Path) -> dict[NodeId, bytes]:

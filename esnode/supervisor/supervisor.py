@@ -15,7 +15,7 @@ import trio
 from esnode.config import Config
 from esnode.messages import Side
 from esnode.node import listen
-from esnode.storage.directory import hold_partitions
+from esnode.storage.partitioned import hold_partitions
 from esnode.supervisor.acceptor import Acceptor
 from esnode.supervisor.partitionprocess import PartitionProcess
 

@@ -31,6 +31,7 @@ from esnode.errors import (
     WrongNode,
 )
 from esnode.messages import PROTOCOL_VERSION, Goodbye, Hello, Side, Welcome
+from esnode.ring import FIRST_VERSION
 from esnode.transport.clientmemory import FrameMemory
 from esnode.transport.connectionslots import source_of
 from esnode.transport.tcpstream import TcpStream
@@ -269,6 +270,7 @@ async def accept(
     ancestors: Sequence[Ancestor] = (),
     partition: int = 0,
     partitions: int = 1,
+    ring: Callable[[], tuple[int, int]] = lambda: (FIRST_VERSION, 1),
     agree: Callable[[Hello], None] | None = None,
     admit: Callable[[Hello], Awaitable[None]] | None = None,
 ) -> Hello:
@@ -278,7 +280,7 @@ async def accept(
     `WrongNode`, `UnknownPartition`, `ProtocolError`, `FrameTooLarge`, `DamagedRecord`, what `agree` and
     `admit` raise; or `ConnectionLost`. A client of one of the `ancestors` is told `ClusterRestored`. `agree`
     comes before it is asked whether the other side is a peer: where the lists of peers differ, that is the
-    cause.
+    cause. `ring` gives version and number of partitions, for the `Welcome`.
     """
     connection.limit_frames(limits.MAX_HELLO_BYTES)
     try:
@@ -300,7 +302,7 @@ async def accept(
         await say_goodbye(connection, error)
         raise
     connection.limit_frames(limits.MAX_FRAME_BYTES)
-    await connection.send(Welcome(version, cluster, node_id, incarnation, partitions=partitions))
+    await connection.send(Welcome(version, cluster, node_id, incarnation, *ring()))
     return hello
 
 

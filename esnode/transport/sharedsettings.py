@@ -13,7 +13,7 @@ from typing import Final
 
 from esnode import limits
 from esnode.config import Config
-from esnode.errors import DedupDiffers, MembersDiffer, PartitionsDiffer, ProtocolError
+from esnode.errors import DedupDiffers, MembersDiffer, ProtocolError
 from esnode.messages import PROTOCOL_VERSION, Hello, Side
 from esnode.raft.messages import NodeId
 
@@ -36,7 +36,7 @@ class SharedSettings:
         dedup = config.dedup
         self._cluster = config.cluster
         self._me = config.node_id
-        self._partition, self._partitions = config.partition, config.partitions
+        self._partition = config.partition
         members = ", ".join(map(str, ids))
         self.members = _setting("members", members, members)
         # Compared is how many keys fit, as before there was `max_bytes`: nodes of both versions agree.
@@ -58,13 +58,12 @@ class SharedSettings:
             dedup=self.dedup.digest,
             dedup_text=self.dedup.text,
             partition=self._partition,
-            partitions=self._partitions,
         )
 
     def check(self, hello: Hello) -> None:
         """That a peer is set alike.
 
-        Raises `MembersDiffer`, `DedupDiffers`, `PartitionsDiffer`, each with both values.
+        Raises `MembersDiffer`, `DedupDiffers`, each with both values.
         """
         if not hello.members or not hello.dedup:
             raise ProtocolError("a node must say which members and which [dedup] it is set to")
@@ -77,11 +76,6 @@ class SharedSettings:
             raise DedupDiffers(
                 f"[dedup] of node {self._me} is {self.dedup.text}, that of node {hello.node_id}"
                 f" {hello.dedup_text}"
-            )
-        if hello.partitions != self._partitions:
-            raise PartitionsDiffer(
-                f"node {self._me} is set to {self._partitions} partitions, node {hello.node_id} to"
-                f" {hello.partitions}"
             )
 
 

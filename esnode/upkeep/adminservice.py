@@ -1,4 +1,4 @@
-"""Serves operators' requests: entries and snapshot for a backup, cuts, checkpoints.
+"""Serves operators' requests: entries and snapshot for a backup, cuts, checkpoints; and moving keys.
 
 Returns only applied entries, as the disk has them: nothing is encoded again. Does not decide what may be cut:
 the operator's tool checks the other nodes, which this one does not know. A task of `node.py` finishes a cut
@@ -14,6 +14,9 @@ import trio
 
 from esnode import limits
 from esnode.apply import whole_bytes, whole_state
+from esnode.dedup.keytable import KeyTable
+from esnode.dedup.keywindow import CHUNK_KEYS
+from esnode.dedup.movingkeys import KeyRange
 from esnode.errors import Busy, OffsetOutOfRange
 from esnode.loop.view import View
 from esnode.messages import (
@@ -21,12 +24,15 @@ from esnode.messages import (
     CutPrefix,
     Entries,
     FetchSnapshot,
+    MovingKeys,
     PrefixCutTo,
     ReadEntries,
+    ReadMovingKeys,
     SnapshotPiece,
     TakeCheckpoint,
 )
 from esnode.raft.entry import Entry
+from esnode.ring import FIRST_VERSION, Ring
 from esnode.storage.interface import resized
 from esnode.storage.worker import StorageWorker
 from esnode.upkeep.checkpointer import Checkpointer
@@ -39,12 +45,18 @@ class AdminService:
     """One node's log and state, for operators."""
 
     def __init__(
-        self, view: View, worker: StorageWorker, cutter: PrefixCutter, checkpointer: Checkpointer
+        self,
+        view: View,
+        worker: StorageWorker,
+        cutter: PrefixCutter,
+        checkpointer: Checkpointer,
+        keys: KeyTable,
     ) -> None:
         self._view = view
         self._worker = worker
         self._cutter = cutter
         self._checkpointer = checkpointer
+        self._keys = keys
         self._snapshots_given = 0
         self._hand_in, self._handed_in = trio.open_memory_channel[Callable[[], Awaitable[None]]](
             limits.MAX_ADMIN_JOBS
@@ -88,6 +100,15 @@ class AdminService:
         """Take a checkpoint of the state as it is by then. Raises `Busy`."""
         checkpoint = await self._seen_through(lambda: self._checkpointer.take(self._worker))
         return CheckpointTaken(request.request_id, checkpoint.index)
+
+    async def moving_keys(self, request: ReadMovingKeys) -> MovingKeys:
+        """Applied keys only: these are final."""
+        floor = self._keys.first_offset
+        with self._worker.storage.holding_keys(floor // CHUNK_KEYS):
+            keys = KeyRange.of(self._keys.window, request.from_offset)
+            ring = Ring(FIRST_VERSION, range(request.partitions))
+            moving, end = await self._worker.aside(partial(keys.moving, ring, request.partition))
+        return MovingKeys(request.request_id, end, floor, moving)
 
     async def _seen_through(self, work: Callable[[], Awaitable[T]]) -> T:
         """Let `run` do it. A session ends when its client leaves: a cut that ends in the middle would be

@@ -93,7 +93,7 @@ class Checkpointer:
         """Look at the state as it is now."""
         checkpoint = self._machine.checkpoint()
         self._last_index, self._size_bytes = checkpoint.index, self._storage.size_bytes()
-        first_chunk = self._machine.keys.first_chunk_in_memory
+        first_chunk = self._machine.keys.window.first_chunk_in_memory
         return PendingCheckpoint(checkpoint, first_chunk, self._machine.keys.sealed_chunks(first_chunk))
 
     def release(self, first_chunk: int, chunks: Sequence[memoryview], stored: Sequence[StoredChunk]) -> None:

@@ -22,7 +22,7 @@ from esnode.wire.layout import Codec, prefix
 
 HELLO_FIELDS: Final = 9
 """Fields of a client's `Hello`, but for its partition: the rest is for nodes."""
-_LATER_HELLO_FIELDS: Final = 2
+_LATER_HELLO_FIELDS: Final = 1
 _LASTING_FIELDS: Final = 3
 """The first fields of a `Hello`, which every version has."""
 

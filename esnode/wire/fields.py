@@ -133,6 +133,21 @@ def byte_strings(value: object) -> list[bytes]:
     return value
 
 
+def ring_change(value: object) -> bytes:
+    """What an entry says of the ring."""
+    if not isinstance(value, bytes) or len(value) > MAX_LIST:
+        raise ProtocolError(f"must be at most {MAX_LIST} bytes")
+    return value
+
+
+def adopted_keys(value: object) -> bytes:
+    """As many packed keys as one entry may adopt."""
+    most = limits.MAX_ADOPTED_KEYS * limits.KEY_BYTES
+    if not isinstance(value, bytes) or len(value) > most or len(value) % limits.KEY_BYTES:
+        raise ProtocolError(f"must be whole keys of {limits.KEY_BYTES} bytes, {most} bytes at most")
+    return value
+
+
 def snapshot_piece(value: object) -> bytes:
     """Part of a snapshot."""
     if not isinstance(value, bytes) or len(value) > limits.SNAPSHOT_CHUNK_BYTES:

@@ -79,7 +79,8 @@ def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
             raise ProtocolError(
                 f"an entry of index {entry.index} and term {entry.term} came as index {index} in term {term}"
             )
-        if entry.log_time_ms > MAX_LOG_TIME_MS or entry.count > limits.MAX_BATCH_EVENTS:
+        most = limits.MAX_ADOPTED_KEYS if entry.kind is EntryKind.ADOPTION else limits.MAX_BATCH_EVENTS
+        if entry.log_time_ms > MAX_LOG_TIME_MS or entry.count > most:
             raise ProtocolError(f"the log time or the count of entry {index} is over the limit")
         check_indexes(index, entry.next_offset)
         _check_follows(entry, prev_term, entries)
@@ -89,7 +90,7 @@ def decode_append_entries(data: bytes, start: int, end: int) -> AppendEntries:
 
 def _check_follows(entry: Entry, prev_term: int, before: Sequence[Entry]) -> None:
     """That some honest log holds this entry after those: what is wrong in itself never reaches the core."""
-    if entry.count and entry.kind is not EntryKind.BATCH:
+    if entry.count and entry.kind not in (EntryKind.BATCH, EntryKind.ADOPTION):
         raise ProtocolError(f"entry {entry.index} of the kind {entry.kind.name} holds events")
     if entry.partition >= limits.MAX_PARTITIONS:
         raise ProtocolError(f"entry {entry.index} is for partition {entry.partition}: there is none")

@@ -166,9 +166,9 @@ def test_a_key_whose_segment_is_not_cached_is_read_in_a_thread_first() -> None:
 def test_a_table_resumes_with_the_segments_and_chunks_that_are_on_disk() -> None:
     one = segmented(seed=7)
     fill(one, 5 * CHUNK_KEYS + 9, 1_000)
-    assert one.first_chunk_in_memory == 0
+    assert one.window.first_chunk_in_memory == 0
     kept = store(one)
-    assert one.first_chunk_in_memory == 5
+    assert one.window.first_chunk_in_memory == 5
     index(one)
     again = segmented()
     again.use_seed(7)

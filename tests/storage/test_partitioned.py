@@ -1,13 +1,16 @@
 """A data directory that is shared out among partitions, and what keeps its parts apart."""
 
 from dataclasses import replace
+from errno import EIO
 from pathlib import Path
 
 import pytest
 
-from esnode.errors import DamagedRecord, DirectoryInUse, NewerFormat, WrongDirectory
-from esnode.storage.directory import hold_partitions
-from esnode.storage.identity import PARTITIONS_FILE
+from esnode.config import Config
+from esnode.errors import DamagedRecord, DirectoryInUse, NewerFormat, StorageFailed, WrongDirectory
+from esnode.raft.messages import HardState, Write
+from esnode.storage.identity import PARTITIONS_FILE, Partitions, read_partitions
+from esnode.storage.partitioned import hold_partitions
 from esnode.storage.place import DirectoryPlace, place_of
 from tests.test_config import three_nodes
 
@@ -48,20 +51,63 @@ def test_a_node_without_partitions_makes_no_empty_log_beside_them(tmp_path: Path
     assert {path.name for path in config.data_dir.iterdir()} == before
 
 
-def test_a_log_is_not_shared_out_after_it_was_written(tmp_path: Path) -> None:
+def written(config: Config) -> bytes:
+    """A log with a term, of a node with one partition; the name of its directory."""
+    storage = place_of(config).open()
+    storage.write([Write(1, None, HardState(7, 2), (), 0)])
+    storage.close()
+    return storage.directory
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "segments"])
+def test_the_log_of_a_node_with_one_partition_becomes_that_of_partition_0(
+    tmp_path: Path, engine: str
+) -> None:
+    config = replace(three_nodes(tmp_path), storage=engine)
+    name = written(config)
+    own = config.data_dir / "notes.txt"
+    own.write_text("an operator's own", encoding="utf-8")
+    for partitions in (2, 2, 5):
+        with hold_partitions(config.data_dir, partitions):
+            storage = place_of(config.of_partition(0)).open()
+            assert storage.recover().hard_state == HardState(7, 2)
+            assert storage.directory == name
+            storage.close()
+    assert own.exists()
+    assert read_partitions(config.data_dir) == Partitions(5)
+
+
+def test_a_move_of_the_log_that_was_cut_off_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = three_nodes(tmp_path)
-    place_of(config).open().close()
-    with pytest.raises(WrongDirectory, match="holds the log of a node without partitions"):
-        hold_partitions(config.data_dir, 2).__enter__()
-    assert not (config.data_dir / PARTITIONS_FILE).exists()
-    place_of(config).open().close()
+    written(config)
+    rename, moved = Path.rename, list[Path]()
+
+    def rename_two(path: Path, to: Path) -> Path:
+        if len(moved) == 2:
+            raise OSError(EIO, "the power fails")
+        moved.append(path)
+        return rename(path, to)
+
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(Path, "rename", rename_two)
+        with pytest.raises(StorageFailed):
+            hold_partitions(config.data_dir, 2).__enter__()
+    assert len(moved) == 2
+    with pytest.raises(WrongDirectory, match="is in 2 partitions"):
+        place_of(config).open()
+    with hold_partitions(config.data_dir, 2):
+        storage = place_of(config.of_partition(0)).open()
+        assert storage.recover().hard_state == HardState(7, 2)
+        storage.close()
 
 
-def test_the_number_of_partitions_is_that_of_the_first_start(tmp_path: Path) -> None:
-    for _ in range(2):
-        with hold_partitions(tmp_path / "data", 2):
+def test_there_may_be_more_partitions_than_before_and_never_fewer(tmp_path: Path) -> None:
+    for partitions in (2, 2, 4):
+        with hold_partitions(tmp_path / "data", partitions):
             pass
-    with pytest.raises(WrongDirectory, match="is in 2 partitions, and the file says 3"):
+    with pytest.raises(WrongDirectory, match="is in 4 partitions, and the file says 3"):
         hold_partitions(tmp_path / "data", 3).__enter__()
 
 

@@ -46,7 +46,7 @@ def has_lost_its_log(node: Node, partition: int | None = None) -> bool:
 
     Where there are several, that of `partition`: it has a directory in that of the node.
     """
-    place = node.data_dir if partition is None else node.data_dir / f"partition-{partition}"
+    place = node.data_dir if partition is None else config.partition_directory(node.data_dir, partition)
     try:
         place.stat()
         if any(os.path.lexists(place / name) for name in LOGS):
@@ -181,7 +181,7 @@ def _place(node: Node) -> Path:
 
 def _is_of(cluster: Cluster, node: Node, directory: Path) -> bool:
     """Does the directory say that it is this node's of this cluster?"""
-    place = directory if cluster.partitions == 1 else directory / "partition-0"
+    place = directory if cluster.partitions == 1 else config.partition_directory(directory, 0)
     try:
         title = json.loads((place / "identity.json").read_text(encoding="utf-8"))
         return (title["cluster"], title["node_id"]) == (cluster.identity, node.id)

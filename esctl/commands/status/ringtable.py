@@ -15,7 +15,7 @@ from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
 from esctl.ui.formatting import megabytes, nodes_named, shared
-from esnode.ring import RING_VERSION
+from esnode.ring import FIRST_VERSION
 
 MOST_COLUMNS: Final = 3
 """So many nodes have a column each on a screen of 80 characters."""
@@ -86,7 +86,7 @@ def _views(ring: RingSurvey) -> list[View]:
     head = Fields(
         [
             ("cluster", Cell(cluster.name, Tone.STRONG)),
-            ("ring", f"version {RING_VERSION}, {len(ring.partitions)} partitions"),
+            ("ring", f"version {FIRST_VERSION}, {len(ring.partitions)} partitions"),
             ("quorum", Cell(ring.quorum_text, table.quorum_tone(worst))),
             ("storage", cluster.storage),
         ]
