@@ -230,7 +230,8 @@ class PartitionLog:
         or cancelled, without that is certainly not stored.
         """
         check_batch(batch)
-        return await self.append_checked(batch, first_sequence, on_sent)
+        self.check_sequence(first_sequence, batch.count)
+        return await self._ordered(first_sequence, on_sent).append_one(batch)
 
     async def append_checked(
         self, batch: Batch, first_sequence: int | None, on_sent: Callable[[], None] | None

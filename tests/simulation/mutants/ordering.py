@@ -46,8 +46,8 @@ ORDERING: Final = (
         (
             Edit(
                 DISPATCHER,
-                "for request in self.appends():\n    self._send_append(request)",
-                "for request in reversed(self.appends()):\n    self._send_append(request)",
+                "for request in self.appends():\n    if request.stray:",
+                "for request in reversed(self.appends()):\n    if request.stray:",
             ),
         ),
     ),

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.simulation.mutants.mutant import Edit, Mutant
 
-DISPATCHER: Final = "esnode.client.dispatcher"
+LATENESS: Final = "esnode.client.lateness"
 DRIVER: Final = "esnode.loop.driver"
 INGEST: Final = "esnode.server.ingest"
 LOG: Final = "esnode.raft.log"
@@ -194,7 +194,7 @@ WHOLE_NODE: Final = (
         "B",
         (
             Edit(
-                DISPATCHER,
+                LATENESS,
                 "if request is not None and request.sends:",
                 "if request is not None and request.sent_on is not None:",
             ),
