@@ -75,7 +75,7 @@ class Ring:
         return self._points
 
     @property
-    def owners(self) -> list[int]:
+    def point_owners(self) -> list[int]:
         """The partition of each point."""
         return self._owners
 

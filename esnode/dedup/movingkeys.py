@@ -74,5 +74,5 @@ class KeyRange:
 
 def _owners(ring: Ring, tokens: NDArray[np.uint32]) -> NDArray[np.uint16]:
     """The partition that owns each of these tokens."""
-    points, owners = np.array(ring.points, np.uint32), np.array(ring.owners, np.uint16)
+    points, owners = np.array(ring.points, np.uint32), np.array(ring.point_owners, np.uint16)
     return owners[np.searchsorted(points, tokens) % len(owners)]
