@@ -77,7 +77,7 @@ class FakePartitions:
     def _go_by(self, number: int, version: int, partitions: int) -> None:
         part, ring = self.parts[number], Ring(version, range(partitions))
         part.ring_version, part.partitions = version, partitions
-        part.owns = lambda batch: ring.stray(batch.keys, number) is None
+        part.owns = lambda batch: ring.owns_all(batch.keys, number)
 
     async def _say(self, part: FakeCluster) -> None:
         for node in part.nodes.values():

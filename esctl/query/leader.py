@@ -40,7 +40,27 @@ async def wait_for_leaders(cluster: Cluster, timeout_s: float, *, unless_known: 
     for partition in range(cluster.partitions):  # they are elected beside each other
         left_s = max(0.1, deadline - trio.current_time())
         leaders.append(await wait_for_leader(cluster, left_s, partition, unless_known=unless_known))
+    if cluster.partitions > 1:
+        await _wait_for_ring(cluster, max(0.1, deadline - trio.current_time()))
     return leaders
+
+
+async def _wait_for_ring(cluster: Cluster, timeout_s: float) -> None:
+    """Return once no plan for the ring is under way, nor the first one still due; raises `NoQuorum`."""
+    with trio.move_on_after(timeout_s):
+        while True:
+            for node in cluster.nodes:
+                status = await status_of(node, 0)
+                if status is None or status["role"] != "leader":
+                    continue
+                plan = status.get("ring", {}).get("plan")
+                if "ring" not in status or (plan is not None and plan["ended"]):
+                    return
+            await trio.sleep(0.02)  # a plan takes some tenths of a second
+    raise NoQuorum(
+        f"the ring of cluster {cluster.name} is still changing after {duration(timeout_s)}",
+        next_step=f"esctl ring show --cluster {cluster.name}",
+    )
 
 
 async def wait_for_leader(

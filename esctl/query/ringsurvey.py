@@ -5,9 +5,9 @@ the worst of them counts. Changes nothing and never prints. Called by `status`, 
 `leader`, `dedup` and the guards of `node`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import trio
 
@@ -132,8 +132,27 @@ class RingSurvey:
         ]
 
     def ring_data(self) -> RingData:
-        """For the JSON answer. A ring changes only with the files of the nodes, so none is moving."""
-        return {"version": FIRST_VERSION, "partitions": self.cluster.partitions, "moving": False}
+        """For the JSON answer: what the log of partition 0 says, as far as any node tells."""
+        said = _said_of_ring(self.partitions[0])
+        plan = said.get("plan")
+        return {
+            "version": int(said.get("version", FIRST_VERSION)),
+            "partitions": int(said.get("partitions", self.cluster.partitions)),
+            "moving": plan is not None and not plan["ended"],
+        }
+
+
+def _said_of_ring(survey: Survey) -> Mapping[str, Any]:
+    """What the node that has applied the most says of the ring; nothing where none does."""
+    told = [report.status for report in survey.up if report.status is not None and "ring" in report.status]
+    newest = max(told, key=lambda status: int(status["ring"]["version"]), default=None)
+    return {} if newest is None else dict(newest["ring"])
+
+
+async def since_of(cluster: Cluster) -> dict[int, int]:
+    """For each partition, where its log stood when it began to go by its ring, as far as any node tells."""
+    found = (await ask(cluster)).partitions
+    return {survey.partition or 0: int(_said_of_ring(survey).get("since_offset", 0)) for survey in found}
 
 
 def _why(report: Report) -> list[str]:

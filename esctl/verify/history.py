@@ -23,7 +23,7 @@ from esnode import limits
 from esnode.dedup.batch import identity_of, split_keys
 from esnode.errors import DamagedRecord, ProtocolError
 from esnode.events import decode_event, split_payload, stored_key
-from esnode.raft.entry import Entry, parse
+from esnode.raft.entry import Entry, EntryKind, parse
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -58,19 +58,23 @@ class History:
 
     `voters` are the configured nodes. Give the nodes' records in step: what one node has shown and
     another has not is kept in memory. `owns` says of a key whether its source is one of this log's
-    partition; where there is one partition, it owns all.
+    partition; where there is one partition, it owns all. What others own and is before `moved_before` was
+    taken under another ring.
     """
 
-    def __init__(self, voters: Iterable[int], owns: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self, voters: Iterable[int], owns: Callable[[bytes], bool] | None = None, moved_before: int = 0
+    ) -> None:
         self._voters = sorted(voters)
         self._logs: dict[int, _Log] = {}
         self._sightings = Sightings()
         self._shared: dict[bytes, _Shared] = {}
         self._findings = LogFindings()
         self._windows: set[DedupWindow] = set()
-        self._owns = owns
+        self._owns, self._moved_before = owns, moved_before
         self._strays: dict[bytes, int] = {}
         self._duplicates_elsewhere = 0
+        self._adopted = 0
         self.expecting = False
         """Is there an input? Then the order of attributes does not count."""
         self._hash_from = self._hashed_to = 0
@@ -210,7 +214,7 @@ class History:
         evidence = Evidence(
             voters=len(self._voters), nodes=nodes, hashed_from=self._hash_from, hashed_to=self._hashed_to,
             expecting=self.expecting, exact=exact, windows=frozenset(self._windows), strict=strict,
-            strays=strays, duplicates_elsewhere=self._duplicates_elsewhere,
+            strays=strays, duplicates_elsewhere=self._duplicates_elsewhere, adopted=self._adopted,
         )  # fmt: skip
         return judge(evidence, self._sightings, self._findings)
 
@@ -236,6 +240,9 @@ class History:
     def _look_into(self, node: int, entry: Entry) -> _Shared:
         """Look into a record that nobody has shown before."""
         keys = split_keys(entry.keys)
+        if entry.kind is EntryKind.ADOPTION:  # another partition has the events
+            self._adopted += len(keys)
+            return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, ()), keys)
         try:
             encoded = _encoded_events(entry, len(keys))
         except ProtocolError as error:
@@ -253,8 +260,10 @@ class History:
         return _Shared(self._sightings.add_record(entry.base_offset, entry.log_time_ms, rows), hashed)
 
     def _misplaced(self, key: bytes, offset: int, event: Mapping[str, Any]) -> None:
-        """The event belongs to another partition."""
+        """The event belongs to another partition; it may have moved there."""
         self._strays.setdefault(key, offset)
+        if offset < self._moved_before:
+            return
         what = f"the event at offset {offset}, of source {event.get('source')!r:.60}"
         self._findings.add(LogFinding(Flaw.MISPLACED, 0, offset, f"{what}, is another partition's"))
 

@@ -1,7 +1,7 @@
 """The histories of all partitions, and what only all of them together show.
 
 An event belongs to the partition that owns its source: what was expected is looked for there, and what is
-found elsewhere is misplaced. An event that two partitions have is a duplicate, whatever the window: their
+found elsewhere is misplaced, unless it is from before that partition went by this ring. An event that two partitions have is a duplicate, whatever the window: their
 logs have no common time. Of a cluster of one partition it is the one history. Never reads a network or a
 file and never prints. Called by `reading.py`, which feeds it, and `esctl verify`.
 """
@@ -16,12 +16,15 @@ from esnode.ring import TOKEN_BYTES, Ring
 class RingHistory:
     """Collects; `expect` first, then feed the history of each partition, then ask for the verdicts."""
 
-    def __init__(self, ring: Ring, voters: Iterable[int]) -> None:
+    def __init__(self, ring: Ring, voters: Iterable[int], since: Mapping[int, int] | None = None) -> None:
+        """`since`: for each partition, where its log stood when it began to go by this ring; else 0."""
         self._ring = ring
         self._several = len(ring.partitions) > 1
         numbers = list(voters)
         self.partitions: Mapping[int, History] = {
-            partition: History(numbers, self._owned_by(partition) if self._several else None)
+            partition: History(
+                numbers, self._owned_by(partition) if self._several else None, (since or {}).get(partition, 0)
+            )
             for partition in ring.partitions
         }
 

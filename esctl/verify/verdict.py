@@ -142,6 +142,8 @@ class Evidence:
     """Keys of events that are in a partition that does not own their source: of this log or another one."""
     duplicates_elsewhere: int = 0
     """Events that are in this log, and were in that of another partition already."""
+    adopted: int = 0
+    """Offsets that hold no event, since keys of another partition were adopted there."""
 
     @property
     def quorum(self) -> int:
@@ -228,7 +230,7 @@ def judge(evidence: Evidence, sightings: Sightings, findings: LogFindings) -> Lo
         text = f"the logs of the nodes differ between offsets {evidence.hashed_from} and {evidence.hashed_to}"
         findings.add(LogFinding(Flaw.HASH, 0, evidence.hashed_to, text))
     return LogVerdict(
-        events=evidence.hashed_to - evidence.hashed_from,
+        events=evidence.hashed_to - evidence.hashed_from - evidence.adopted,
         next_offset=evidence.hashed_to,
         lost=tally.lost_somewhere + max(tally.lost_nowhere, nowhere),
         duplicates=tally.duplicates,

@@ -25,8 +25,9 @@ from esnode.backup.manifest import Manifest
 from esnode.config import Ancestor
 from esnode.errors import DamagedBackup
 from esnode.formats import refuse_newer
-from esnode.ring import RING_VERSION
 
+RING_VERSION: Final = 1
+"""How partitions make their points on the circle: a version that does it otherwise finds other owners."""
 MANIFEST: Final = "manifest.json"
 _NAME: Final = "eventstreamcore-ring-backup/v"
 FORMAT: Final = 1

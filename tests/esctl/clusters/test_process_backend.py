@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from esctl.clusters import state
-from esctl.clusters.backends import layout, pidfile, process
+from esctl.clusters.backends import ending, layout, pidfile, process
 from esctl.clusters.backends.interface import NodeOptions, NodeProcess
 from esctl.clusters.state import write_atomically as write
 from esctl.errors import DirectoryTaken, NodeFilesGone, NodeNotReady, NodeNotRunning
@@ -90,13 +90,13 @@ async def test_a_start_waits_for_a_killed_process_that_is_not_gone_yet(
     (pid, *_) = fakes.pids()
     assert pid is not None
     waited_for = []
-    gone = process._gone
+    gone = ending.gone
 
     async def note_and_wait(waited: int) -> int | None:
         waited_for.append(waited)
         return await gone(waited)
 
-    monkeypatch.setattr(process, "_gone", note_and_wait)
+    monkeypatch.setattr(process, "gone", note_and_wait)
     os.kill(pid, signal.SIGKILL)
     await trio.to_thread.run_sync(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     await start_all(fakes)
