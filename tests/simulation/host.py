@@ -32,6 +32,7 @@ from esnode.raft.messages import (
     PeerMessage,
     PrefixCut,
     Propose,
+    ProposeRing,
     ReadGrant,
     ReadIndex,
     Role,
@@ -49,7 +50,7 @@ from .process import Process
 from .schedule import MS, between
 
 if TYPE_CHECKING:
-    from .world import World
+    from .group import Group
 
 FINE_TICK_MS: Final = 5
 FINE_TICKS: Final = 60
@@ -73,7 +74,7 @@ _CAUSES: Final[dict[type[EventStreamError], Distrust]] = {
 class Host:
     """A machine, and the process on it, if one runs."""
 
-    def __init__(self, node_id: int, world: "World") -> None:
+    def __init__(self, node_id: int, world: "Group") -> None:
         self.id = node_id
         self.world = world
         self.disk = MemoryDisk()
@@ -414,6 +415,10 @@ class Host:
         for _, serve in due:
             serve()
 
+    def on_ring(self) -> None:
+        """As `Ingest.on_ring`; here clients learn of it when they are refused."""
+        self.world.counts["ring.switched"] += 1
+
     # --- what clients ask ------------------------------------------------------------------------
 
     def ask(self, request: Callable[["Host"], None]) -> bool:
@@ -430,7 +435,9 @@ class Host:
         self.ask(request)
 
     def propose(
-        self, proposal: Callable[[int], Propose | OpenProducer], settle: Callable[[Decision], None]
+        self,
+        proposal: Callable[[int], Propose | OpenProducer | ProposeRing],
+        settle: Callable[[Decision], None],
     ) -> bool:
         """As `Session._propose`: to the core, if this node leads."""
         process = self.process
