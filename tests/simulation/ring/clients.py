@@ -22,13 +22,15 @@ from tests.simulation.host import Host
 from tests.simulation.schedule import MS, SECOND, between
 from tests.simulation.tape import Operation
 
-from .invariants import Known, source_name
+from .invariants import Known, source_name, token_of_source
 from .weather import Sent
 
 if TYPE_CHECKING:
     from .world import RingWorld
 
 RETRY_MS: Final = 50
+MOST_DOUBLED: Final = 4
+"""How often the pause before it goes again is doubled, while the owner's node does not take it."""
 TRAVEL_NS: Final = (50_000, 2_000_000)
 LATE: Final = 0.02
 """The share of requests that are long on their way."""
@@ -61,11 +63,8 @@ class RingClient:
         for number, source in sent.events:
             known = Known(number, source, alone=not sent.again, ordered=sent.ordered)
             self.world.over_all.known[event_key(source_name(source), str(number))] = known
-        for client, after_ns in sent.again:
-            again = partial(self.world.clients[client].send, sent.events, nothing)
-            self.world.schedule.after(after_ns, again)
         if not sent.ordered:
-            self.send(sent.events, nothing, alone=not sent.again)
+            self._send(sent, nothing)
             return
         waiting = self._waiting.setdefault(sent.events[0][1], deque())
         waiting.append(sent)
@@ -73,8 +72,13 @@ class RingClient:
             self._send_first(waiting)
 
     def _send_first(self, waiting: deque[Sent]) -> None:
-        sent = waiting[0]
-        self.send(sent.events, partial(self._sent_first, waiting), alone=not sent.again)
+        self._send(waiting[0], partial(self._sent_first, waiting))
+
+    def _send(self, sent: Sent, over: Over) -> None:
+        for client, after_ns in sent.again:
+            again = partial(self.world.clients[client].send, sent.events, nothing)
+            self.world.schedule.after(after_ns, again)
+        self.send(sent.events, over, alone=not sent.again)
 
     def _sent_first(self, waiting: deque[Sent], acked: bool) -> None:
         sent = waiting.popleft()
@@ -97,10 +101,10 @@ class RingClient:
 
     def split(self, events: tuple[tuple[int, int], ...]) -> list[tuple[int, tuple[tuple[int, int], ...]]]:
         """By their owners under the ring that it knows."""
-        ring, known = ring_of(*self.ring), self.world.over_all.known
+        ring = ring_of(*self.ring)
 
         def owner(event: tuple[int, int]) -> int:
-            return ring.owner(known[event_key(source_name(event[1]), str(event[0]))].token)
+            return ring.owner(token_of_source(event[1]))
 
         return [(number, tuple(part)) for number, part in groupby(sorted(events, key=owner), owner)]
 
@@ -138,6 +142,10 @@ class Sending:
         self._sent_after = UNKNOWN_OFFSET
         self._unsure_in: set[int] = set()
         """The partitions that may have it."""
+        self._ring = client.ring
+        """By this the partition is the owner."""
+        self._moved = 0
+        """How often in a row it was refused so."""
         keys = [event_key(source_name(source), str(number)) for number, source in events]
         payload = cbor2.dumps([b"%d" % number for number, _ in events])
         self._batch = Batch(len(events), b"".join(keys), payload, partition=partition)
@@ -214,10 +222,11 @@ class Sending:
             self._end(False, refusal.name)
             return
         self._client.learn(ring)
+        self._moved = self._moved + 1 if refusal is Refusal.MOVED else 0
         if refusal is not Refusal.MOVED or self._client.random.random() < 0.5:
             self._other_node()
         self._attempt += 1
-        self._world.schedule.after(RETRY_MS * MS, self.try_again)
+        self._world.schedule.after(RETRY_MS * MS << min(self._moved, MOST_DOUBLED), self.try_again)
 
     def _too_late(self, attempt: int) -> None:
         if attempt == self._attempt and not self._done:
@@ -228,6 +237,9 @@ class Sending:
     def _goes_elsewhere(self) -> bool:
         """Whether a ring that became known meanwhile gives events of it to others: then they go there."""
         client = self._client
+        if client.ring == self._ring:
+            return False
+        self._ring = client.ring
         parts = client.split(self._events)
         if [partition for partition, _ in parts] == [self._partition]:
             return False

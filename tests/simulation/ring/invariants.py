@@ -8,6 +8,7 @@ group.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from esnode.config import Dedup
@@ -32,11 +33,6 @@ class Known:
     """Only one client ever sends it."""
     ordered: bool
 
-    @property
-    def token(self) -> int:
-        """The token of its source."""
-        return int.from_bytes(token_of(source_name(self.source)))
-
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -49,6 +45,12 @@ class End:
 def source_name(source: int) -> str:
     """The name of this source."""
     return f"source-{source}"
+
+
+@lru_cache(4096)
+def token_of_source(source: int) -> int:
+    """The token of this source."""
+    return int.from_bytes(token_of(source_name(source)))
 
 
 class GroupInvariants(Invariants):
@@ -222,7 +224,7 @@ class RingInvariants:
         """A group commits events; what it knew before is as it was before them."""
         for place, key in enumerate(split_keys(entry.keys)):
             event, offset = self.known[key], entry.base_offset + place
-            owner = self.owner(group.version, event.token)
+            owner = self.owner(group.version, token_of_source(event.source))
             text = f"partition {group.partition} stores an event of partition {owner} at {offset}"
             demand(owner == group.partition, "owned", text)
             before = self.places.get(key)
@@ -245,7 +247,7 @@ class RingInvariants:
         demand(not event.alone, "exactly once", f"an event that one client sends is in {where}")
         ends = [each.end() for each in self.groups]
         ends[group.partition] = at
-        knows = self._must_know(key, event.token, group.version, ends)
+        knows = self._must_know(key, token_of_source(event.source), group.version, ends)
         demand(not knows, "exactly once over partitions", f"an event is in {where}")
         self._counts["ring.again after its window"] += before[0] != group.partition
 

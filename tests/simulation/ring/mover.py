@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from esnode.dedup.movingkeys import KeyRange
-from esnode.dedup.ownership import Adoption, Ownership, RingChange, RingPlan, RingSwitch
+from esnode.dedup.ownership import Adoption, Ownership, RingChange, RingPlan, RingSwitch, ring_of
 from esnode.growth.steps import Copy, End, Standing, Switch, next_steps
 from esnode.raft.messages import Decision, ProposeRing
-from esnode.ring import FIRST_VERSION, Ring
+from esnode.ring import FIRST_VERSION
 from tests.simulation.host import Host
 from tests.simulation.schedule import MS, SECOND, between
 
@@ -130,7 +130,7 @@ class Requests:
             process = host.process
             assert process is not None
             keys = process.machine.keys
-            ring = Ring(FIRST_VERSION, range(partitions))
+            ring = ring_of(FIRST_VERSION, partitions)
             moving, end = KeyRange.of(keys.window, from_offset).moving(ring, to)
             settle(Found(end, keys.first_offset, moving))
 
@@ -154,7 +154,7 @@ class Requests:
         host = self._world.groups[partition].hosts[node]
 
         def begin(settle: Settle) -> None:
-            self._travel(self._arrive, host, partial(what, settle=partial(self._travel, settle)), settle)
+            self._travel(self._arrive, host, partial(_asked, what, partial(self._travel, settle)), settle)
 
         return begin
 
@@ -288,6 +288,10 @@ def _say(request: Request) -> Script:
     (answer,) = yield [request]
     if not isinstance(answer, Decision) or answer.refusal is not None:
         raise StepFailed
+
+
+def _asked(what: Callable[[Host, Settle], None], settle: Settle, host: Host) -> None:
+    what(host, settle)
 
 
 def _tell(host: Host, settle: Settle) -> None:

@@ -76,7 +76,7 @@ def draw(seed: int, minutes: float, stretch: float = 1.0) -> RingWeather:
     groups = tuple(_group(base, source, minutes, stretch, calm) for _ in range(max(numbers)))
     sources, clients = source.choice((3, 12, 60)), source.randint(2, 4)
     bounds = {
-        "MAX_ADOPTED_KEYS": source.choice((3, 40, 16_384)),
+        "MAX_ADOPTED_KEYS": source.choice((16, 200, 16_384)),
         "SCANNED_CHUNKS": source.choice((1, 64)),
     }
     return RingWeather(
