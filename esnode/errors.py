@@ -406,6 +406,14 @@ class DamagedRecord(OperatorError):
     next_step = "start the node again: it repairs itself from the other nodes, if there are any"
 
 
+class DamagedIndex(DamagedRecord):
+    """An index of keys on disk differs from what was written; the log and the keys tell the same."""
+
+    code = "ES3109"
+    title = "an index of keys is damaged"
+    next_step = "do nothing: the node starts again without that index, and makes it anew"
+
+
 class UnsafeRepair(OperatorError):
     """Automatic repair is not safe while two nodes distrust their disks, so an operator must decide."""
 

@@ -12,14 +12,25 @@ from hypothesis import strategies as st
 from esnode.apply import Checkpoint, Machine, format_of_checkpoint, format_of_snapshot
 from esnode.config import Dedup
 from esnode.dedup.batch import ProducerStamp
+from esnode.dedup.ownership import Adoption, RingChange, RingPlan, RingSwitch
 from esnode.dedup.producers import Opening
-from esnode.errors import Bug, DamagedRecord
-from esnode.raft.entry import Entry, EntryKind, seal_opening
+from esnode.errors import Bug, DamagedRecord, NewerFormat
+from esnode.raft.entry import Entry, EntryKind, seal_opening, seal_ring_change
 from esnode.raft.messages import Snapshot
-from tests.dedup.events import batch, entry, key
+from tests.dedup.events import batch, entry, key, packed
 from tests.dedup.sources import sources
 
 DEDUP = Dedup.of_keys(5_000, ttl_ms=640)
+
+
+RING_CHANGES: dict[int, RingChange] = {
+    7: RingPlan(2, 1, 4),
+    8: Adoption(2, 1, 0, 50, 3),
+    10: Adoption(2, 0, 0, 70, 0),
+    11: RingSwitch(2, 4),
+    13: Adoption(3, 1, 0, 9, 0),
+}
+"""By the indexes of the entries that say so."""
 
 
 def machine() -> Machine:
@@ -27,7 +38,7 @@ def machine() -> Machine:
 
 
 def log_of(sizes: Iterable[int]) -> list[Entry]:
-    """Entries of all kinds: events, no-ops, sessions, some of it after a while."""
+    """Entries of all kinds: events, no-ops, sessions, the ring, some of it after a while."""
     log: list[Entry] = []
     offset, log_time_ms, sequence = 0, 0, 0
     for index, size in enumerate(sizes, start=1):
@@ -42,7 +53,14 @@ def log_of(sizes: Iterable[int]) -> list[Entry]:
             sequence += size
         content = batch(range(offset, offset + size), stamp) if kind is EntryKind.BATCH else None
         log_time_ms += 7 * (index % 5)
-        log.append(entry(index, offset, content, kind=kind, term=1 + index // 4, log_time_ms=log_time_ms))
+        term = 1 + index // 4
+        if index in RING_CHANGES:
+            change = RING_CHANGES[index]
+            keys = packed(range(offset, offset + size)) if isinstance(change, Adoption) else b""
+            place = {"index": index, "term": term, "base_offset": offset, "log_time_ms": log_time_ms}
+            log.append(seal_ring_change(change, keys, **place))
+        else:
+            log.append(entry(index, offset, content, kind=kind, term=term, log_time_ms=log_time_ms))
         offset = log[-1].next_offset
     return log
 
@@ -311,3 +329,38 @@ def test_a_checkpoint_of_no_version_is_refused_and_formats_are_told_without_read
         resumed(replace(checkpoint, state=b"\x00" + checkpoint.state[1:]), [])
     assert format_of_snapshot(b"") == 0
     assert format_of_checkpoint(checkpoint.state) == checkpoint.state[0]
+
+
+def test_state_that_says_something_of_the_ring_has_versions_of_its_own_and_comes_back_or_is_refused() -> None:
+    one = applied(log_of([3, 0, 4, 0, 2, 0, 5, 6, 0, 2, 0]))
+    assert one.ring.now.version == 2
+    assert one.ring.now.ranges
+    snapshot, checkpoint = one.snapshot(), one.checkpoint()
+    assert (snapshot.data[0], one.outline().data[0], checkpoint.state[0]) == (4, 5, 3)
+    other = machine()
+    other.restore(snapshot)
+    for each in (other, resumed(checkpoint, chunks_of(one))):
+        assert each.digest() == one.digest()
+        assert each.ring.now == one.ring.now
+    for version in (1, 2, 3, 5, 6):
+        with pytest.raises((DamagedRecord, NewerFormat)):
+            machine().restore(replace(snapshot, data=bytes([version]) + bytes(snapshot.data[1:])))
+        state = bytes([version if version != 3 else 4]) + checkpoint.state[1:]
+        with pytest.raises((DamagedRecord, NewerFormat)):
+            resumed(replace(checkpoint, state=state), chunks_of(one))
+    for length in range(len(snapshot.data)):
+        with pytest.raises(DamagedRecord):
+            machine().restore(replace(snapshot, data=snapshot.data[:length]))
+
+
+@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\0"], ids=["nothing", "half a length", "no bytes"])
+def test_state_of_a_version_with_a_ring_that_says_nothing_of_it_is_refused(said: bytes) -> None:
+    one = applied(log_of([3, 0, 4]))
+    snapshot, checkpoint = one.snapshot(), one.checkpoint()
+    length = len(said).to_bytes(8, "big")
+    wrong = bytes([4]) + bytes(snapshot.data[1:17]) + length + said
+    with pytest.raises(DamagedRecord, match="says nothing of the ring"):
+        machine().restore(replace(snapshot, data=wrong))
+    wrong = bytes([3]) + checkpoint.state[1:18] + length + said
+    with pytest.raises(DamagedRecord, match="says nothing of the ring"):
+        resumed(replace(checkpoint, state=wrong), [])

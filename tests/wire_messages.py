@@ -22,6 +22,7 @@ u64 = st.integers(0, 2**64 - 1)
 terms = st.integers(0, limits.MAX_TERM)
 indexes = st.integers(0, limits.MAX_INDEX)
 sent_after = st.integers(-1, limits.MAX_INDEX)
+partitions = st.integers(0, 2**16 - 1)
 versions = st.sampled_from((0, 1, PROTOCOL_VERSION, PROTOCOL_VERSION + 1, 2**16 - 1))
 digests = st.one_of(st.just(b""), st.binary(min_size=16, max_size=16))
 indexes_of_chunks = st.integers(0, limits.MAX_INDEX // CHUNK_KEYS)
@@ -49,7 +50,9 @@ def batches(draw: st.DrawFn) -> Batch:
     stamp = draw(
         st.none() | st.builds(ProducerStamp, st.integers(1, limits.MAX_INDEX), u32, indexes, st.just(count))
     )
-    return Batch(count, keys, cbor2.dumps(encoded), stamp, draw(st.integers(0, 2**16 - 1)), draw(sent_after))
+    partition, sent_to = draw(partitions), draw(partitions)
+    elsewhere = None if sent_to == partition else sent_to
+    return Batch(count, keys, cbor2.dumps(encoded), stamp, partition, draw(sent_after), elsewhere)
 
 
 @st.composite
@@ -139,11 +142,11 @@ def hellos(draw: st.DrawFn) -> Hello:
     common: list[Any] = [draw(each) for each in (names, u32, u32, u64, digests, st.booleans())]
     if not least <= PROTOCOL_VERSION <= most:
         return Hello(side, least, most, *common)
-    partition = draw(st.integers(0, 2**16 - 1))
+    partition = draw(partitions)
     if side is Side.CLIENT:
         return replace(Hello(side, least, most, *common), partition=partition)
     of_nodes = (digests, names, digests, names, indexes, indexes)
-    own: list[Any] = [*(draw(each) for each in of_nodes), partition, draw(st.integers(1, 64))]
+    own: list[Any] = [*(draw(each) for each in of_nodes), partition]
     return Hello(side, least, most, *common, *own)
 
 
@@ -158,6 +161,8 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     fields.nodes: st.lists(u32, max_size=5),
     fields.parameters: st.dictionaries(names, st.integers(-(2**63), 2**63 - 1), max_size=3),
     fields.byte_strings: st.lists(st.binary(max_size=99), max_size=4),
+    fields.ring_change: st.binary(max_size=64),
+    fields.adopted_keys: st.integers(0, 20).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n)),
     fields.snapshot_piece: st.binary(max_size=200),
 }
 
@@ -172,7 +177,7 @@ def of_kind(kind: Any) -> st.SearchStrategy[Any]:
 MESSAGES: dict[type[Any], st.SearchStrategy[Any]] = {
     **{codec.message: st.builds(codec.message, *map(of_kind, codec.kinds)) for codec in TABLE if codec.kinds},
     Hello: hellos(),
-    LeaderIs: st.builds(LeaderIs, terms, u32, names, indexes),
+    LeaderIs: st.builds(LeaderIs, terms, u32, names, indexes, u32, st.integers(1, limits.MAX_PARTITIONS)),
     Append: st.builds(Append, u64, batches(), u32),
     Appended: answers(),
     Records: st.builds(

@@ -22,7 +22,7 @@ from esnode.dedup.fingerprints import POSITION_BITS, POSITION_MASK, Entries, uns
 from esnode.dedup.keychunk import DIGEST_BYTES, PAGE_BYTES, ChunkSource, StoredChunk
 from esnode.dedup.keyhash import KeyHash
 from esnode.dedup.keywindow import CHUNK_KEYS, SourceOf
-from esnode.errors import DamagedRecord
+from esnode.errors import DamagedIndex, DamagedRecord
 from esnode.limits import KEY_BYTES
 
 SEGMENT_CHUNKS: Final = 128
@@ -104,7 +104,7 @@ class KeySegment:
         return self.first_chunk + len(self.chunks)
 
     def positions(self, one: int) -> list[int]:
-        """The places in the segment of keys with this hash. Raises `StorageFailed` and `DamagedRecord`."""
+        """The places in the segment of keys with this hash. Raises `StorageFailed` and `DamagedIndex`."""
         found: list[int] = []
         for number in self._pages_with(one):
             found += _positions(self._page(number), one)
@@ -141,7 +141,7 @@ class KeySegment:
         return entries[: self.size - first * _PAGE_ENTRIES]
 
     def entries(self) -> Entries:
-        """All of them. Raises `StorageFailed` and `DamagedRecord`."""
+        """All of them. Raises `StorageFailed` and `DamagedIndex`."""
         return self.part(0, _LAST)
 
     def _pages_with(self, one: int) -> range:
@@ -156,7 +156,7 @@ class KeySegment:
     def _checked(self, number: int, page: bytes) -> bytes:
         if google_crc32c.value(page) != self._checksums[number]:
             self._source.discard()
-            raise DamagedRecord(f"page {number} of an index of keys is not what was written")
+            raise DamagedIndex(f"page {number} of an index of keys is not what was written")
         return page
 
 

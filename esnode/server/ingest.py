@@ -36,7 +36,8 @@ from esnode.raft.messages import Decision, ReadGrant, SoftState
 from esnode.server.appendlatency import AppendLatency
 from esnode.server.batchcheck import BatchCheck
 from esnode.server.reading import Reader
-from esnode.server.session import AdminHandler, Services, Session
+from esnode.server.services import AdminHandler, Services
+from esnode.server.session import Session
 from esnode.transport.clientmemory import ReaderTooSlow
 from esnode.transport.connection import ByteListener, ByteStream, Connection, accept, say_goodbye
 from esnode.transport.connectionslots import HandshakeDisplaced, Handshakes, Slots

@@ -7,11 +7,9 @@ not read is bounded: reads wait until earlier replies have left. Never touches t
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
 
 import trio
 
@@ -32,29 +30,20 @@ from esnode.errors import (
     StorageFailed,
     declared,
 )
-from esnode.faults import Answer as FaultAnswer
-from esnode.faults import not_allowed
-from esnode.loop.inbox import Inbox
-from esnode.loop.view import View
-from esnode.loop.waiting import Settle, WaitingRequests
+from esnode.loop.waiting import Settle
 from esnode.messages import (
     AdminRequest,
     Append,
     Appended,
     ChangeRing,
-    CheckpointTaken,
     CutPrefix,
-    Entries,
     ExplainKey,
     FaultRequest,
     FetchSnapshot,
     HealFault,
     KeyExplained,
-    LeaderIs,
     ListFaults,
-    MovingKeys,
     OpenProducerSession,
-    PrefixCutTo,
     ProducerOpened,
     Read,
     ReadEntries,
@@ -75,7 +64,6 @@ from esnode.raft.appendorder import AppendOrder
 from esnode.raft.entry import change_of
 from esnode.raft.messages import (
     Decision,
-    NodeId,
     OpenProducer,
     Propose,
     ProposeRing,
@@ -84,13 +72,10 @@ from esnode.raft.messages import (
     Transfer,
 )
 from esnode.refusal import Refusal
-from esnode.server.appendlatency import AppendLatency
-from esnode.server.batchcheck import BatchCheck
-from esnode.server.reading import Page, Reader
+from esnode.server.reading import Page
 from esnode.server.replies import Replies
-from esnode.transport.clientmemory import ClientMemory
+from esnode.server.services import Services
 from esnode.transport.connection import Connection
-from esnode.transport.connectionslots import Openings
 from esnode.wire import Message
 
 log = logging.getLogger(__name__)
@@ -98,58 +83,6 @@ log = logging.getLogger(__name__)
 _FINAL_FOR_SESSIONS = (Refusal.UNKNOWN_PRODUCER, Refusal.PRODUCER_FENCED, Refusal.PRODUCERS_FULL)
 
 SlowRequest = OpenProducerSession | Read | Subscribe | TransferLeadership | AdminRequest
-
-
-class AdminHandler(Protocol):
-    """Carries out the requests of an operator; `AdminService` in `adminservice.py` does."""
-
-    async def entries(self, request: ReadEntries) -> Entries:
-        """Some of them, as far as they are applied."""
-        ...
-
-    async def snapshot(
-        self, request: FetchSnapshot, send: Callable[[SnapshotPiece], Awaitable[None]]
-    ) -> None:
-        """What the cut prefix meant, in pieces."""
-        ...
-
-    async def cut(self, request: CutPrefix) -> PrefixCutTo:
-        """Let the prefix go."""
-        ...
-
-    async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
-        """Take a checkpoint."""
-        ...
-
-    async def moving_keys(self, request: ReadMovingKeys) -> MovingKeys:
-        """Live keys that another partition is to own."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a session may use of its node."""
-
-    inbox: Inbox
-    view: View
-    waiting: WaitingRequests
-    reader: Reader
-    members: Sequence[NodeId]
-    leader_news: Callable[[], LeaderIs]
-    status: Callable[[], Mapping[str, Any]]
-    explain: Callable[[bytes], tuple[int, int]]
-    faults: FaultAnswer = not_allowed
-    admin: AdminHandler | None = None
-    memory: ClientMemory = field(default_factory=ClientMemory)
-    openings: Openings = field(
-        default_factory=lambda: Openings(limits.PRODUCERS_OPENED_AT_ONCE, limits.PRODUCERS_OPENED_PER_S)
-    )
-    latency: AppendLatency = field(default_factory=AppendLatency)
-    check: BatchCheck = field(default_factory=BatchCheck)
-    cold: Callable[[bytes], Sequence[Callable[[], object]]] = lambda keys: ()
-    """Reads that a decision on these keys needs from a disk; they belong into a thread."""
-    restored: bool = False
-    """Whether this log was restored from a backup: offsets of the old log, past its end, mean nothing."""
 
 
 class Session:
@@ -305,7 +238,11 @@ class Session:
             self._push_refusal(request_id, decision.refusal.value)
 
     def _push_refusal(self, request_id: int, code: str) -> None:
-        self._push(Refused(request_id, code, f"{declared()[code].title}; {self._who_leads()}"))
+        why = f"{declared()[code].title}; {self._who_leads()}"
+        if code == Refusal.MOVED.value:
+            version, partitions = self._services.view.ring
+            why += f", and goes by version {version} of the ring, of {partitions} partitions"
+        self._push(Refused(request_id, code, why))
 
     def _rejoining(self) -> Rejoining:
         """What is here may be a part of what was acked, and looks like all of it."""
@@ -356,8 +293,11 @@ class Session:
             last = session.next_sequence - 1
             self._push(ProducerOpened(request.request_id, session.producer_id, session.epoch, last, offset))
 
-    async def _decided(self, wanted: Callable[[int], OpenProducer | ProposeRing]) -> Decision:
-        """What became of a request, once that is final."""
+    async def _decided(
+        self, wanted: Callable[[int], OpenProducer | ProposeRing | Transfer], *, always: bool = False
+    ) -> Decision:
+        """What became of a request, once that is final; with `always`, even a full inbox takes it."""
+        inbox, waiting = self._services.inbox, self._services.waiting
         answer: list[Decision] = []
         decided = trio.Event()
 
@@ -365,9 +305,11 @@ class Session:
             answer.append(decision)
             decided.set()
 
-        token = self._services.waiting.expect_decision(settle)
-        if not self._services.inbox.offer(wanted(token)):
-            self._services.waiting.withdraw(token)
+        token = waiting.expect_decision(settle)
+        if always:
+            inbox.put(wanted(token))
+        elif not inbox.offer(wanted(token)):
+            waiting.withdraw(token)
             raise Busy("the node's inbox is full")
         await decided.wait()
         return answer[0]
@@ -493,17 +435,8 @@ class Session:
 
     async def _begin_transfer(self, request: TransferLeadership) -> None:
         """Return once the core has begun it; raises its refusal."""
-        answer: list[Decision] = []
-        decided = trio.Event()
-
-        def take(decision: Decision) -> None:
-            answer.append(decision)
-            decided.set()
-
-        token = self._services.waiting.expect_decision(take)
-        self._services.inbox.put(Transfer(request.to or None, token))
-        await decided.wait()
-        refusal = answer[0].refusal
+        decision = await self._decided(lambda token: Transfer(request.to or None, token), always=True)
+        refusal = decision.refusal
         if refusal is Refusal.LEADERSHIP_LOST and request.to != self._services.view.me:
             return  # to another node, in the very same round: as was wanted
         if refusal is not None:

@@ -1,10 +1,11 @@
 """What a node does if it cannot trust its own disk: record that, begin to rejoin, and run again.
 
 Decides which errors lead to that: a damaged record, at the start or later; a directory that is a copy, or an
-older state; peers that know another directory of this node. Never repairs a disk that refuses a write or a
-sync. A second node that finds damage while another is being repaired waits for a person. A cluster of one
-cannot rejoin: damage ends it, and it accepts a copy or an older state as it is. How a node rejoins is decided
-by the core (`esnode/raft/rejoin.py`). Called by `__main__` and by tests.
+older state; peers that know another directory of this node. A damaged index of keys is only made anew: the
+log is as good as ever. Never repairs a disk that refuses a write or a sync. A second node that finds damage
+while another is being repaired waits for a person. A cluster of one cannot rejoin: damage ends it, and it
+accepts a copy or an older state as it is. The core decides how a node rejoins (`esnode/raft/rejoin.py`).
+Called by `__main__` and by tests.
 """
 
 import logging
@@ -15,6 +16,7 @@ import trio
 
 from esnode.errors import (
     CopiedDirectory,
+    DamagedIndex,
     DamagedRecord,
     DistrustedDirectory,
     EventStreamError,
@@ -94,7 +96,7 @@ class Repair:
 
         A node that rejoins already has put it aside, or its operator has said that it is not to be believed.
         """
-        if self._alone or not isinstance(error, DamagedRecord) or self._place.rejoins:
+        if self._alone or type(error) is not DamagedRecord or self._place.rejoins:
             return
         others = await unsound()
         if others:
@@ -112,6 +114,10 @@ class Repair:
         self._opened = None
         if sound and ran_s >= REPAIRS_BACK_AFTER_S:
             self._left = MAX_REPAIRS
+        if isinstance(error, DamagedIndex) and self._left:
+            self._left -= 1
+            log.warning("index_discarded", extra={"code": error.code, "reason": str(error)})
+            return
         if self._alone and isinstance(error, CopiedDirectory | OlderDirectory):
             self._trust(str(error), older=isinstance(error, OlderDirectory))
             return
@@ -172,8 +178,8 @@ async def keep_running(
 
 
 def repairable(error: BaseException) -> EventStreamError | None:
-    """The cause, where `error` says nothing but that this node's disk is not to be believed."""
+    """The cause, where `error` says nothing but that something on this node's disk is not to be believed."""
     if isinstance(error, BaseExceptionGroup):
         causes = [repairable(each) for each in error.exceptions]
         return None if None in causes else causes[0]
-    return error if isinstance(error, EventStreamError) and type(error) in _CAUSES else None
+    return error if isinstance(error, EventStreamError) and type(error) in (*_CAUSES, DamagedIndex) else None

@@ -9,8 +9,9 @@ from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.dedup.admission import Admission, Admitted
 from esnode.dedup.batch import Batch, ProducerStamp
+from esnode.dedup.ownership import RingChange
 from esnode.dedup.producers import Opened
-from esnode.raft.entry import Entry, EntryKind, parse, seal_opening
+from esnode.raft.entry import Entry, EntryKind, parse, seal_opening, seal_ring_change
 from esnode.raft.messages import Snapshot
 from esnode.refusal import Refusal
 
@@ -22,8 +23,9 @@ FOREVER = Dedup.of_keys(10**9, ttl_ms=10**12)
 class Leader:
     """Decides and appends as the core does; `commit` applies as the driver does."""
 
-    def __init__(self, dedup: Dedup = FOREVER, log: Iterable[Entry] = ()) -> None:
+    def __init__(self, dedup: Dedup = FOREVER, log: Iterable[Entry] = (), partition: int = 0) -> None:
         self.dedup = dedup
+        self.partition = partition
         self.machine = Machine(dedup)
         self.log = list(log)
         self.log_time_ms = self.log[-1].log_time_ms if self.log else 0
@@ -64,6 +66,22 @@ class Leader:
             self.admission.appended(self.log[-1])
         return opened
 
+    def change_ring(self, change: RingChange, keys: bytes = b"") -> Refusal | None:
+        """What a plan asks for, not committed yet."""
+        refusal = self.admission.why_not(change)
+        if refusal is None:
+            made = seal_ring_change(
+                change,
+                keys,
+                index=len(self.log) + 1,
+                term=self.term,
+                base_offset=self.next_offset,
+                log_time_ms=self.log_time_ms,
+            )
+            self.log.append(parse(made.record))
+            self.admission.appended(self.log[-1])
+        return refusal
+
     def commit(self, index: int | None = None) -> None:
         """Apply up to `index`; by default all."""
         upto = len(self.log) if index is None else index
@@ -89,7 +107,8 @@ class Leader:
         self._take_over()
 
     def _take_over(self) -> None:
-        self.admission = Admission(self.machine.keys, self.machine.producers)
+        machine = self.machine
+        self.admission = Admission(machine.keys, machine.producers, machine.ring, self.partition)
         self._become()
 
     def _become(self) -> None:

@@ -12,7 +12,7 @@ from esnode.dedup.keychunk import StoredChunk
 from esnode.dedup.keyhash import Hashes, KeyHash
 from esnode.dedup.keysegment import INDEX_PAGE_BYTES, KeySegment, NewSegment, open_segment, pack_segment
 from esnode.dedup.keywindow import CHUNK_KEYS
-from esnode.errors import DamagedRecord
+from esnode.errors import DamagedIndex, DamagedRecord
 
 from .events import packed
 from .sources import ListedChunk, ListedIndex
@@ -128,7 +128,7 @@ def test_a_damaged_page_is_told_where_it_is_met_and_the_index_discarded(file: by
     one.index.data = file[: -INDEX_PAGE_BYTES // 2] + bytes(INDEX_PAGE_BYTES // 2)
     hashes = [hash_of(one.segment.first_offset + place) for place in range(3 * CHUNK_KEYS)]
     assert not one.index.discarded
-    with pytest.raises(DamagedRecord, match="of an index of keys"):
+    with pytest.raises(DamagedIndex, match="of an index of keys"):
         one.segment.cached_positions(max(hashes))
     assert one.index.discarded
 

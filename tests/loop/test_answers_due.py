@@ -15,7 +15,8 @@ from esnode.raft.messages import Decision, ReadGrant, ReadIndex, Role, SoftState
 from esnode.refusal import Refusal
 from esnode.server.ingest import Ingest
 from esnode.server.reading import Reader
-from esnode.server.session import Services, Session
+from esnode.server.services import Services
+from esnode.server.session import Session
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker

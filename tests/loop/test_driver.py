@@ -117,6 +117,9 @@ class Silent:
     whole = True
     """Whether all chunks of a snapshot can be had."""
 
+    def on_ring(self) -> None:
+        """No client asks."""
+
     def on_applied(self, index: int) -> None:
         """Nobody waits."""
 

@@ -11,18 +11,15 @@ import trio
 import trio.testing
 
 from esnode import limits
-from esnode.dedup.batch import Batch, event_key, merge
 from esnode.dedup.producers import Opened, Opening
 from esnode.errors import (
     Busy,
     DamagedRecord,
     EarlierRefused,
     InvalidRequest,
-    Moved,
     NotLeader,
     ProducerFenced,
 )
-from esnode.events import make_batch
 from esnode.loop.inbox import Inbox
 from esnode.loop.view import View
 from esnode.loop.waiting import WaitingRequests
@@ -34,10 +31,12 @@ from esnode.messages import (
     Entries,
     FetchSnapshot,
     LeaderIs,
+    MovingKeys,
     OpenProducerSession,
     PrefixCutTo,
     ProducerOpened,
     ReadEntries,
+    ReadMovingKeys,
     Refused,
     SnapshotPiece,
     StatusReply,
@@ -47,10 +46,10 @@ from esnode.messages import (
 from esnode.raft.entry import Entry
 from esnode.raft.messages import Decision, OpenProducer, Propose, ReadGrant, ReadIndex, Role, SoftState
 from esnode.refusal import Refusal
-from esnode.ring import Ring, token_of
 from esnode.server.batchcheck import BatchCheck
 from esnode.server.reading import Reader
-from esnode.server.session import AdminHandler, Services, Session
+from esnode.server.services import AdminHandler, Services
+from esnode.server.session import Session
 from esnode.storage.interface import Identity
 from esnode.storage.memory import MemoryDisk, MemoryStorage
 from esnode.storage.worker import StorageWorker
@@ -100,6 +99,9 @@ class OneRecord:
         raise NotImplementedError
 
     async def checkpoint(self, request: TakeCheckpoint) -> CheckpointTaken:
+        raise NotImplementedError
+
+    async def moving_keys(self, request: ReadMovingKeys) -> MovingKeys:
         raise NotImplementedError
 
 
@@ -224,33 +226,6 @@ async def test_a_batch_for_a_partition_that_is_not_there_is_refused_and_what_fol
     taken, refused = await offer(services, *appends)
     assert taken == [5]
     assert refused == [(1, InvalidRequest.code), (2, EarlierRefused.code)]
-
-
-async def test_a_batch_with_a_source_of_another_partition_is_refused_whole_and_what_follows_it() -> None:
-    ring = Ring(1, range(3))
-    ours, others = (
-        make_batch([{"id": "1", "source": source, "type": "t"}]) for source in ("/shop/1", "/shop/0")
-    )
-    sent = (ours, 4), (merge([ours, others, ours]), 4), (ours, 4), (ours, 5)
-    appends = [Append(number, replace(one, partition=1), run) for number, (one, run) in enumerate(sent)]
-    services = replace(services_of(CountedStatus()), check=BatchCheck(1, ring))
-    services.view.show_state(LEADS)
-    taken, refused = await offer(services, *appends)
-    assert taken == [4, 5]
-    assert refused == [(1, Moved.code), (2, EarlierRefused.code)]
-
-
-def test_the_refusal_of_a_source_tells_its_owner_and_the_ring() -> None:
-    ring = Ring(1, range(4))
-    for source, owner in (("/airport/JFK", 1), ("/nyc/EWR", 0), ("/föö", 2)):
-        token, key = token_of(source), event_key(source, "1")
-        told = Batch(1, key, b"")
-        assert ring.stray(key, owner) is None
-        wrong = BatchCheck(3, ring).wrong(replace(told, partition=3))
-        assert isinstance(wrong, Moved)
-        assert wrong.definite
-        where = f"partition {owner} (ring version 1, 4 partitions)"
-        assert str(wrong) == f"the source with the token {token.hex()} belongs to {where}"
 
 
 async def test_a_batch_whose_key_is_another_event_s_is_refused_where_keys_are_verified() -> None:

@@ -403,6 +403,9 @@ class Host:
         assert process is not None
         process.waiting.granted(grants)
 
+    def on_ring(self) -> None:
+        """No client asks."""
+
     def on_applied(self, index: int) -> None:
         """As `Ingest.on_applied`; then reads that waited for it."""
         process = self.process

@@ -52,7 +52,9 @@ def test_many_worlds_of_whole_nodes_break_no_promise() -> None:
     assert sum(counts[f"fault.{kind}"] > 0 for kind in FAULTS) >= len(FAULTS) - 1, "a rare one may miss"
     assert counts["op.acked"] > 100 * SEEDS_B, counts
     assert min(counts["op.many"], counts["op.in order"] // 10) > 20 * SEEDS_B, counts
-    assert min(counts["node.ended itself"], counts["log.rejoin_done"], counts["log.prefix_cut"]) > 20, counts
+    # One node in two seeds ends itself: of 60, some 30 by chance, and hardly ever fewer than 15.
+    rare = min(counts["node.ended itself"], counts["log.rejoin_done"])
+    assert min(rare, counts["log.prefix_cut"]) > SEEDS_B // 4, counts
     assert min(counts["op.numbered"], counts["op.resumed"], counts["op.fenced"]) > SEEDS_B, counts
 
 

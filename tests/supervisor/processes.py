@@ -104,7 +104,7 @@ class Supervisor:
 async def supervisors(
     tmp_path: Path, count: int = 3, partitions: int = 3, **settings: object
 ) -> AsyncIterator[list[Supervisor]]:
-    """Started ones, each process of each partition serving."""
+    """Started ones, each process of each partition serving, all by the ring that has all of them."""
     settings = {"partitions": partitions, **settings}
     configs = [replace(config, **settings) for config in await three_configs(tmp_path, count)]  # type: ignore[arg-type]
     nodes = [Supervisor(config) for config in configs]
@@ -117,6 +117,7 @@ async def supervisors(
             for node in nodes:
                 for partition in range(partitions):
                     await node.wait_event("node_started", partition=partition)
+                    await node.wait_event("ring_changed", partition=partition, partitions=partitions)
             yield nodes
         finally:
             for node in started:

@@ -30,7 +30,7 @@ def admin_of_an_empty_log() -> AdminService:
     machine, worker = Machine(Dedup()), StorageWorker(storage, inline=True)
     view = View(1, term=0, applied_index=0, first_offset=0, next_offset=0)
     cutter = PrefixCutter(config, machine, view, worker, Inbox())
-    return AdminService(view, worker, cutter, Checkpointer(machine, storage, None))
+    return AdminService(view, worker, cutter, Checkpointer(machine, storage, None), machine.keys)
 
 
 async def test_no_more_than_a_few_clients_hold_a_snapshot_in_memory() -> None:

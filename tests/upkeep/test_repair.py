@@ -15,6 +15,7 @@ from esnode.apply import Machine
 from esnode.config import Dedup
 from esnode.errors import (
     CopiedDirectory,
+    DamagedIndex,
     DamagedRecord,
     DamagedSnapshot,
     DistrustedDirectory,
@@ -71,7 +72,11 @@ async def test_a_damaged_snapshot_of_the_leader_is_not_taken_for_damage_of_this_
 
 @pytest.mark.parametrize(
     ("error", "helps"),
-    [(DamagedRecord("again"), "check the disk"), (UnknownDirectory("again"), "two processes")],
+    [
+        (DamagedRecord("again"), "check the disk"),
+        (DamagedIndex("again"), "check the disk"),
+        (UnknownDirectory("again"), "two processes"),
+    ],
 )
 async def test_a_node_that_repairs_itself_again_and_again_ends(error: EventStreamError, helps: str) -> None:
     disk = MemoryDisk()
@@ -88,7 +93,34 @@ async def test_a_node_that_repairs_itself_again_and_again_ends(error: EventStrea
         await keep_running(repair, run)
     assert helps in caught.value.next_step
     assert runs == 1 + MAX_REPAIRS
-    assert disk.set_aside == (MAX_REPAIRS if isinstance(error, DamagedRecord) else 0)
+    assert disk.set_aside == (MAX_REPAIRS if type(error) is DamagedRecord else 0)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_damaged_index_is_made_anew_and_the_log_is_believed_as_before(
+    alone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two nodes that rejoined for it were no majority any more, and all three logs were whole."""
+    disk = MemoryDisk()
+    repair = Repair(MemoryPlace(disk, US), alone=alone)
+    asked, runs = [], 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        repair.open().close()
+        if runs == 1:
+            raise DamagedIndex("page 0 of an index of keys is not what was written")
+
+    async def unsound() -> list[int]:
+        asked.append(runs)
+        return [2]
+
+    caplog.set_level("WARNING")
+    await keep_running(repair, run, inline=True, unsound=unsound)
+    assert (runs, asked) == (2, [])
+    assert (disk.distrust, disk.set_aside) == (None, 0)
+    assert [record.message for record in caplog.records] == ["index_discarded"]
 
 
 async def test_what_the_operator_says_is_done_once() -> None:

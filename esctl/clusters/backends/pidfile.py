@@ -90,6 +90,15 @@ def live(note: ProcessNote | None) -> ProcessFacts | None:
     return facts if note.marker in command_line(note.pid) else None
 
 
+def is_dying(note: ProcessNote) -> bool:
+    """Whether the noted process has been killed or has ended, and may still hold a port: its memory and with
+    it its command line go first, its files and sockets after that."""
+    facts = facts_of(note.pid)
+    if facts is None or note.boot != boot_id() or note.start_ticks != facts.start_ticks:
+        return False
+    return facts.state in "ZX" or not command_line(note.pid)
+
+
 def send(note: ProcessNote, number: signal.Signals) -> bool:
     """Send a signal to the noted process; False when it is gone."""
     try:

@@ -368,9 +368,10 @@ def _holders(cluster: Cluster) -> dict[int, Holder]:
 
 
 def _ending(cluster: Cluster, node: Node) -> list[int]:
-    """The processes of a node that were told to end: by a command, or by the end of their supervisor."""
+    """The processes of a node that were told to end, by a command or by the end of their supervisor, or that
+    are ending anyway."""
     note = pidfile.read_note(_pid_path(cluster, node))
-    if note is not None and note.ending and pidfile.live(note) is not None:
+    if note is not None and (pidfile.is_dying(note) or (note.ending and pidfile.live(note) is not None)):
         return [note.pid]
     found = nodeprocess.holder_of(node, cluster.partitions) if cluster.partitions > 1 else None
     if found is None or not found.of_partition:

@@ -178,6 +178,7 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
     "prefix_cut": (MomentKind.CUT, _with("cuts its log: the first event kept is {}", "first_offset")),
     "window_full": (MomentKind.TROUBLE, _full_window),
     "rejoin_begun": (MomentKind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
+    "index_discarded": (MomentKind.REPAIR, _with("makes an index of its keys anew: {}", "reason")),
     "rejoin_done": (MomentKind.REPAIRED, _says("has rejoined")),
     "copy_trusted": (MomentKind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
 }

@@ -71,6 +71,39 @@ async def test_a_node_that_was_told_to_end_and_does_not_is_not_said_to_be_starte
     assert told.value.next_step == "esctl node stop 2 --cluster fake"
 
 
+def test_a_killed_process_is_dying_until_it_is_gone(tmp_path: Path) -> None:
+    """It may still hold its ports: a start that came before it is gone found them in use."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        note = pidfile.take_note(tmp_path / "pid", child.pid, "sleep")
+        assert not pidfile.is_dying(note)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert pidfile.is_dying(note)
+        assert not pidfile.is_dying(dataclasses.replace(note, start_ticks=note.start_ticks + 1))
+    assert not pidfile.is_dying(note)
+
+
+async def test_a_start_waits_for_a_killed_process_that_is_not_gone_yet(
+    fakes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start_all(fakes)
+    (pid, *_) = fakes.pids()
+    assert pid is not None
+    waited_for = []
+    gone = process._gone
+
+    async def note_and_wait(waited: int) -> int | None:
+        waited_for.append(waited)
+        return await gone(waited)
+
+    monkeypatch.setattr(process, "_gone", note_and_wait)
+    os.kill(pid, signal.SIGKILL)
+    await trio.to_thread.run_sync(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    await start_all(fakes)
+    assert waited_for[0] == pid
+    assert fakes.states() == ["running"] * 3
+
+
 async def test_what_the_operator_says_of_the_data_reaches_the_node(fakes: FakeNodes) -> None:
     await fakes.backend.start(fakes.cluster, [1], PATIENCE_S, ["--rejoin"])
     (pid, *_) = fakes.pids()
