@@ -96,7 +96,7 @@ class Host:
         """How often its disk was damaged, exchanged or emptied."""
         self.damage: DamagedRecord | None = None
         """What the last process has met, and has ended by."""
-        self._backlog: list[Callable[[], None]] = []
+        self._backlog: list[Callable[[], object]] = []
         self._awake = False
         self._told: tuple[Role, int, int, int, int] | None = None
         self._seen: tuple[Role, int, int, int, int, int] | None = None
@@ -393,7 +393,7 @@ class Host:
         """As `Ingest.on_decisions`."""
         process = self.process
         assert process is not None
-        indexes = [decision.wait_index for decision in decisions if decision.wait_index]
+        indexes = [one.wait_index for one in decisions if one.wait_index]
         self.world.counts["log.batches that share an entry"] += len(indexes) - len(set(indexes))
         process.waiting.decided(decisions, process.view.applied_index, process.view.leading_term)
 
@@ -402,9 +402,6 @@ class Host:
         process = self.process
         assert process is not None
         process.waiting.granted(grants)
-
-    def on_ring(self) -> None:
-        """No client asks."""
 
     def on_applied(self, index: int) -> None:
         """As `Ingest.on_applied`; then reads that waited for it."""
@@ -429,13 +426,10 @@ class Host:
         if self.process is None:
             return False
         if self.paused:
-            self._backlog.append(partial(self._asked_late, request))
+            self._backlog.append(partial(self.ask, request))
         else:
             self.guard(partial(request, self))
         return True
-
-    def _asked_late(self, request: Callable[["Host"], None]) -> None:
-        self.ask(request)
 
     def propose(
         self,
