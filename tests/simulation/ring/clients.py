@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RETRY_MS: Final = 50
 MOST_DOUBLED: Final = 4
-"""How often the pause before it goes again is doubled, while the owner's node does not take it."""
+"""How often the pause before it goes again is doubled."""
 TRAVEL_NS: Final = (50_000, 2_000_000)
 LATE: Final = 0.02
 """The share of requests that are long on their way."""
@@ -93,11 +93,10 @@ class RingClient:
     def send(self, events: tuple[tuple[int, int], ...], over: Over, *, alone: bool = False) -> None:
         """Send these events, those of each owner together."""
         deaf = alone and self.random.random() < self.world.weather.deaf
-        give_up_ns = self.world.schedule.now_ns + PATIENCE_NS
         parts = self.split(events)
         each_over = _all_over(len(parts), over)
         for partition, part in parts:
-            Sending(self, part, partition, each_over, give_up_ns, deaf=deaf).try_again()
+            Sending(self, part, partition, each_over, deaf=deaf).try_again()
 
     def split(self, events: tuple[tuple[int, int], ...]) -> list[tuple[int, tuple[tuple[int, int], ...]]]:
         """By their owners under the ring that it knows."""
@@ -122,7 +121,7 @@ class Sending:
         events: tuple[tuple[int, int], ...],
         partition: int,
         over: Over,
-        give_up_ns: int,
+        give_up_ns: int = 0,
         *,
         deaf: bool = False,
         node: int = 0,
@@ -132,7 +131,7 @@ class Sending:
         self._events = events
         self._partition = partition
         self._over = over
-        self._give_up_ns = give_up_ns
+        self._give_up_ns = give_up_ns or client.world.schedule.now_ns + PATIENCE_NS
         self._deaf = deaf
         """The first ack is lost."""
         self._node = node or client.leaders.get(partition, 0) or client.random.randint(1, 3)
@@ -142,10 +141,9 @@ class Sending:
         self._sent_after = UNKNOWN_OFFSET
         self._unsure_in: set[int] = set()
         """The partitions that may have it."""
-        self._ring = client.ring
-        """By this the partition is the owner."""
-        self._moved = 0
-        """How often in a row it was refused so."""
+        self._ring = (0, 0) if node else client.ring
+        """By this the partition is the owner; with a `node` it was named by one that knows less."""
+        self._refusals = 0
         keys = [event_key(source_name(source), str(number)) for number, source in events]
         payload = cbor2.dumps([b"%d" % number for number, _ in events])
         self._batch = Batch(len(events), b"".join(keys), payload, partition=partition)
@@ -222,11 +220,11 @@ class Sending:
             self._end(False, refusal.name)
             return
         self._client.learn(ring)
-        self._moved = self._moved + 1 if refusal is Refusal.MOVED else 0
+        self._refusals += 1
         if refusal is not Refusal.MOVED or self._client.random.random() < 0.5:
             self._other_node()
         self._attempt += 1
-        self._world.schedule.after(RETRY_MS * MS << min(self._moved, MOST_DOUBLED), self.try_again)
+        self._world.schedule.after(RETRY_MS * MS << min(self._refusals, MOST_DOUBLED), self.try_again)
 
     def _too_late(self, attempt: int) -> None:
         if attempt == self._attempt and not self._done:
@@ -237,7 +235,7 @@ class Sending:
     def _goes_elsewhere(self) -> bool:
         """Whether a ring that became known meanwhile gives events of it to others: then they go there."""
         client = self._client
-        if client.ring == self._ring:
+        if client.ring == self._ring or not self._attempt:
             return False
         self._ring = client.ring
         parts = client.split(self._events)

@@ -6,15 +6,16 @@ group.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from esnode.config import Dedup
 from esnode.dedup.batch import OffsetRange, split_keys
-from esnode.dedup.ownership import Adoption, RingPlan, RingSwitch, ring_of
+from esnode.dedup.ownership import Adoption, RingChange, RingPlan, RingSwitch, ring_of
 from esnode.raft.entry import Entry, EntryKind
+from esnode.raft.messages import Role, Write
 from esnode.ring import TOKEN_BYTES, token_of
 from tests.simulation.invariants import Invariants, demand
 
@@ -93,6 +94,16 @@ class GroupInvariants(Invariants):
             return None
         return not self._is_over(at.log_time_ms - self._log_time_at[seen], at.offset - seen)
 
+    def wrote(self, host: "Host", write: Write) -> None:
+        """As for one group; what a leader says of the ring is told."""
+        super().wrote(host, write)
+        process = host.process
+        assert process is not None
+        if process.core.role is Role.LEADER and self._over_all.appended is not None:
+            for entry in write.entries:
+                if entry.ring_change is not None:
+                    self._over_all.appended(self.partition, host, entry.ring_change)
+
     def _appended_once(self, entry: Entry) -> None:
         if entry.kind is not EntryKind.ADOPTION:
             super()._appended_once(entry)
@@ -144,6 +155,8 @@ class RingInvariants:
 
     def __init__(self, counts: Counter[str]) -> None:
         self.groups: Sequence[GroupInvariants] = ()
+        self.appended: Callable[[int, Host, RingChange], None] | None = None
+        """Is told what a leader's log says of the ring, as soon as it does."""
         self.known: dict[bytes, Known] = {}
         self.places: dict[bytes, tuple[int, int]] = {}
         """Partition and offset at which an event was committed last."""
@@ -162,7 +175,7 @@ class RingInvariants:
 
     # --- the ring --------------------------------------------------------------------------------
 
-    def changes(self, group: GroupInvariants, entry: Entry, change: RingPlan | RingSwitch | Adoption) -> None:
+    def changes(self, group: GroupInvariants, entry: Entry, change: RingChange) -> None:
         """A group has committed something about the ring."""
         self._counts[f"ring.{type(change).__name__}"] += 1
         if isinstance(change, RingPlan):

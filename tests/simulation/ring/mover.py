@@ -24,7 +24,7 @@ from .weather import Change
 if TYPE_CHECKING:
     from .world import RingWorld
 
-LOOK_NS: Final = 50 * MS
+LOOK_NS: Final = 100 * MS
 RETRY_NS: Final = (20 * MS, 200 * MS)
 TRAVEL_NS: Final = (50_000, 3_000_000)
 LATE: Final = 0.03

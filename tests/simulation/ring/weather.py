@@ -56,6 +56,8 @@ class RingWeather:
     """The chance of a client to be told of a ring as soon as it is planned."""
     deaf: float
     """The chance of an ack to be lost, where only one client sends an event."""
+    struck: float
+    """The chance of a leader to be struck when it says something of the ring."""
     sent: tuple[Sent, ...]
     bounds: Mapping[str, int]
     """Bounds of the node that are lower in this world."""
@@ -86,6 +88,7 @@ def draw(seed: int, minutes: float, stretch: float = 1.0) -> RingWeather:
         clients,
         told=source.choice((0.0, 0.3, 0.8)),
         deaf=source.choice((0.0, 0.3, 0.7)),
+        struck=0.0 if calm else source.choice((0.0, 0.3, 0.8)),
         sent=tuple(_sent(source, base, sources, clients)),
         bounds=dict(base.limits) | bounds,
         nearly_level=source.choice((4, 64, 16_384)),

@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
 
 import outcome
@@ -25,6 +25,7 @@ from tests.simulation.trace import Listener, NamedTrace, Trace
 from .clients import PATIENCE_NS, HuntedAsker, RingClient
 from .invariants import GroupInvariants, RingInvariants
 from .mover import Movers, Operator
+from .strikes import Strikes
 from .weather import RingWeather, Sent, draw
 
 MINUTES: Final = 1.0
@@ -32,6 +33,22 @@ PLANS_END_NS: Final = 40 * SECOND
 """How long all plans that are left may take once all is well."""
 LAST_EVENTS: Final = 1 << 50
 TOLD_NS: Final = (0, 5 * SECOND)
+
+
+class RingGroup(Group):
+    """One of several."""
+
+    def __init__(self, world: "RingWorld", *parts: Any, **named: Any) -> None:
+        self._world = world
+        super().__init__(*parts, **named)
+
+    def leader_may_have_changed(self) -> None:
+        """As for one group; whoever leads then may be asked at once."""
+        before = self.leader()
+        super().leader_may_have_changed()
+        leader = self.leader()
+        if leader is not None and leader != before:
+            self._world.strikes.leads(self.partition, leader)
 
 
 class RingWorld:
@@ -51,12 +68,15 @@ class RingWorld:
         self.clients = [RingClient(number, self) for number in range(weather.clients)]
         for number, group in enumerate(self.groups):
             group.askers = [HuntedAsker(client.number, client, number) for client in self.clients]
+        self.strikes = Strikes(self)
+        self.over_all.appended = self.strikes.appended
         self.operator = Operator(self, weather.changes)
         self.movers = Movers(self)
         self._told = 0
 
     def _group(self, number: int) -> Group:
-        return Group(
+        return RingGroup(
+            self,
             self._random.getrandbits(40),
             self.weather.groups[number],
             self.schedule,
