@@ -146,6 +146,7 @@ class Sending:
         self._refusals = 0
         keys = [event_key(source_name(source), str(number)) for number, source in events]
         payload = cbor2.dumps([b"%d" % number for number, _ in events])
+        self._world.under_way += 1
         self._batch = Batch(len(events), b"".join(keys), payload, partition=partition)
 
     def try_again(self) -> None:
@@ -243,6 +244,7 @@ class Sending:
             return False
         self._world.counts["ring.client goes elsewhere"] += 1
         self._done = True
+        self._world.under_way -= 1
         over = _all_over(len(parts), self._over)
         for partition, events in parts:
             part = Sending(client, events, partition, over, self._give_up_ns)
@@ -256,6 +258,7 @@ class Sending:
 
     def _end(self, acked: bool, how: str) -> None:
         self._done = True
+        self._world.under_way -= 1
         self._world.counts[f"op.{how}"] += 1
         self._over(acked)
 

@@ -61,6 +61,8 @@ class RingWorld:
         self.trace = Trace(listener)
         self.counts: Counter[str] = Counter()
         self.is_calm = False
+        self.under_way = 0
+        """What clients wait for."""
         self.over_all = RingInvariants(self.counts)
         self._random = random.Random(f"{seed}:ringworld")
         self.groups = [self._group(number) for number in range(len(weather.groups))]
@@ -128,7 +130,7 @@ class RingWorld:
         self.schedule.run_until(end_ns, self._plans_are_over)
         text = f"plans {self.over_all.plans[-2:]}; {[group.describe() for group in self.groups]}"
         demand(self._plans_are_over(), "liveness", f"a plan does not end: {text}")
-        self.schedule.run_until(self.schedule.now_ns + PATIENCE_NS)
+        self.schedule.run_until(self.schedule.now_ns + PATIENCE_NS, lambda: not self.under_way)
         self._demand_answers()
         for group in self.groups:
             group.demand_level("after the last event", elections=4, grace_ns=2 * SECOND)
