@@ -6,7 +6,6 @@ may have been stored says so when it is sent again (`sent_after`, `sent_to`).
 """
 
 import random
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
@@ -23,6 +22,7 @@ from tests.simulation.schedule import MS, SECOND, between
 from tests.simulation.tape import Operation
 
 from .invariants import Known, source_name, token_of_source
+from .lanes import Lane
 from .weather import Sent
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class RingClient:
         self.ends: dict[int, int] = {}
         """Where the log of each partition ends, or later."""
         self.leaders: dict[int, int] = {}
-        self._waiting: dict[int, deque[Sent]] = {}
-        """What is sent in order, by source: the first is on its way."""
+        self._lanes: dict[int, Lane] = {}
+        """By source, where it is sent in order."""
 
     def begin(self, sent: Sent) -> None:
         """Send it; and let others send the same."""
@@ -64,31 +64,25 @@ class RingClient:
             known = Known(number, source, alone=not sent.again, ordered=sent.ordered)
             self.world.over_all.known[event_key(source_name(source), str(number))] = known
         if not sent.ordered:
-            self._send(sent, nothing)
+            self._let_others_send(sent)
+            self.send(sent.events, nothing, alone=not sent.again)
             return
-        waiting = self._waiting.setdefault(sent.events[0][1], deque())
-        waiting.append(sent)
-        if len(waiting) == 1:
-            self._send_first(waiting)
+        source = sent.events[0][1]
+        lane = self._lanes.get(source) or self._lanes.setdefault(source, Lane(self, source))
+        lane.put(batch_of(sent.events, 0), partial(self._sent_in_order, sent))
 
-    def _send_first(self, waiting: deque[Sent]) -> None:
-        self._send(waiting[0], partial(self._sent_first, waiting))
-
-    def _send(self, sent: Sent, over: Over) -> None:
+    def _let_others_send(self, sent: Sent) -> None:
         for client, after_ns in sent.again:
             again = partial(self.world.clients[client].send, sent.events, nothing)
             self.world.schedule.after(after_ns, again)
-        self.send(sent.events, over, alone=not sent.again)
 
-    def _sent_first(self, waiting: deque[Sent], acked: bool) -> None:
-        sent = waiting.popleft()
-        if not acked:  # it may yet come, after what follows
-            for number, source in sent.events:
-                key = event_key(source_name(source), str(number))
-                known = self.world.over_all.known[key]
-                self.world.over_all.known[key] = Known(number, source, known.alone, ordered=False)
-        if waiting:
-            self._send_first(waiting)
+    def _sent_in_order(self, sent: Sent, acked: bool) -> None:
+        self._let_others_send(sent)
+        if acked:
+            return
+        for number, source in sent.events:  # it may yet come, after what follows
+            known = Known(number, source, alone=not sent.again, ordered=False)
+            self.world.over_all.known[event_key(source_name(source), str(number))] = known
 
     def send(self, events: tuple[tuple[int, int], ...], over: Over, *, alone: bool = False) -> None:
         """Send these events, those of each owner together."""
@@ -144,10 +138,8 @@ class Sending:
         self._ring = (0, 0) if node else client.ring
         """By this the partition is the owner; with a `node` it was named by one that knows less."""
         self._refusals = 0
-        keys = [event_key(source_name(source), str(number)) for number, source in events]
-        payload = cbor2.dumps([b"%d" % number for number, _ in events])
         self._world.under_way += 1
-        self._batch = Batch(len(events), b"".join(keys), payload, partition=partition)
+        self._batch = batch_of(events, partition)
 
     def try_again(self) -> None:
         """One more attempt."""
@@ -293,6 +285,13 @@ class HuntedAsker:
         number = HUNTED + (self.number << 32) + (self._partition << 28) + self._asked
         source = self._client.random.randrange(world.weather.sources)
         self._client.begin(Sent(0, self._client.number, ((number, source),), (), ordered=False))
+
+
+def batch_of(events: tuple[tuple[int, int], ...], partition: int) -> Batch:
+    """These events, each a number and its source."""
+    keys = [event_key(source_name(source), str(number)) for number, source in events]
+    payload = cbor2.dumps([b"%d" % number for number, _ in events])
+    return Batch(len(events), b"".join(keys), payload, partition=partition)
 
 
 def _all_over(count: int, over: Over) -> Over:
