@@ -30,7 +30,7 @@ def test_a_client_that_says_what_only_nodes_have_is_refused() -> None:
     (read,) = decode(frame(number_of(Hello), cbor2.dumps(said)))
     assert read == Hello(Side.CLIENT, PROTOCOL_VERSION, PROTOCOL_VERSION, "blue", 0, 0, 7)
     with pytest.raises(ProtocolError, match="array of 9 to 10"):
-        decode(frame(number_of(Hello), cbor2.dumps([*said, b"m" * 16, "", b"d" * 16, "", 4, 4])))
+        decode(frame(number_of(Hello), cbor2.dumps([*said, b"m" * 16, "", b"d" * 16, "", 4])))
 
 
 @pytest.mark.parametrize(
