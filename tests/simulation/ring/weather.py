@@ -119,7 +119,7 @@ def _changes(source: random.Random, numbers: tuple[int, ...], duration_ms: int) 
 
 def _sent(source: random.Random, base: Weather, sources: int, clients: int) -> list[Sent]:
     sent: list[Sent] = []
-    load, ordered = base.load, source.choice((0.0, 0.3))
+    load, ordered = base.load, source.choice((0.0, 0.3, 0.6))
     alone = source.choice((0.2, 0.5, 1.0))
     a_minute, at_ms, event = max(60.0, load.operations_a_minute), 0.0, 0
     ttl_ms = base.dedup.ttl_ms or 60_000
