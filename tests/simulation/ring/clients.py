@@ -84,9 +84,11 @@ class RingClient:
             known = Known(number, source, alone=not sent.again, ordered=False)
             self.world.over_all.known[event_key(source_name(source), str(number))] = known
 
-    def send(self, events: tuple[tuple[int, int], ...], over: Over, *, alone: bool = False) -> None:
-        """Send these events, those of each owner together."""
-        deaf = alone and self.random.random() < self.world.weather.deaf
+    def send(
+        self, events: tuple[tuple[int, int], ...], over: Over, *, alone: bool = False, deaf: bool = False
+    ) -> None:
+        """Send these events, those of each owner together; `deaf`: and miss the first ack."""
+        deaf = deaf or (alone and self.random.random() < self.world.weather.deaf)
         parts = self.split(events)
         each_over = _all_over(len(parts), over)
         for partition, part in parts:

@@ -29,6 +29,11 @@ RETRY_NS: Final = (20 * MS, 200 * MS)
 TRAVEL_NS: Final = (50_000, 3_000_000)
 LATE: Final = 0.03
 LATE_NS: Final = (100 * MS, 8 * SECOND)
+REPEATED: Final = 0.15
+"""The share of changes that another node, which believes to lead still, asks for once more, maybe much later."""
+REPEATED_NS: Final = (0, 15 * SECOND)
+HASTY: Final = 0.3
+"""How often the operator asks for a plan while there is one."""
 TIMEOUT_NS: Final = 3 * SECOND
 
 
@@ -121,7 +126,17 @@ class Requests:
             if not host.propose(lambda token: ProposeRing(token, change, keys), settle):
                 settle(None)
 
-        return self._ask(partition, node, ask)
+        said = self._ask(partition, node, ask)
+
+        def begin(settle: Settle) -> None:
+            said(settle)
+            if self.random.random() < REPEATED and not self._world.is_calm:
+                self._world.counts["net.mover repeats"] += 1
+                after_ns = between(self.random, REPEATED_NS)
+                again = self._ask(partition, self.random.randint(1, 3), ask)
+                self._world.schedule.after(after_ns, again, lambda answer: None)
+
+        return begin
 
     def moving_keys(self, partition: int, node: int, from_offset: int, partitions: int, to: int) -> Request:
         """As `AdminService.moving_keys`."""
@@ -278,7 +293,7 @@ class Operator:
         if before.partitions == change.partitions:  # it was made, and the answer was lost
             self._wanted.pop(0)
             return
-        if before.ended:
+        if before.ended or ask.random.random() < HASTY:
             plan = RingPlan(before.version + 1, before.partitions, change.partitions)
             yield from _say(ask.change_ring(0, leaders[0], plan))
             self._wanted.pop(0)

@@ -7,6 +7,7 @@ leader; and as soon as another leads there, clients with an old ring send it eve
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from esnode.dedup.batch import event_key
@@ -28,6 +29,8 @@ REMEMBERED_NS: Final = 6 * SECOND
 RARELY: Final = 0.1
 """There are many adoptions for one switch."""
 ASKED: Final = 4
+MISSED: Final = 6
+MISSED_NS: Final = SECOND
 STRAY: Final = 1 << 44
 """Events of those who ask have numbers from here on."""
 
@@ -62,22 +65,41 @@ class Strikes:
         plans = world.over_all.plans
         if world.schedule.now_ns > self._until_ns.get(partition, -1) or world.is_calm or not plans:
             return
-        plan = plans[-1]
-        old, new = ring_of(plan.version - 1, plan.old_partitions), ring_of(plan.version, plan.partitions)
-        tokens = [(source, token_of_source(source)) for source in range(world.weather.sources)]
         moving = [
             source
-            for source, token in tokens
-            if old.owner(token) != new.owner(token) and partition in (old.owner(token), new.owner(token))
+            for source, old_owner, new_owner in self._moving(plans[-1])
+            if partition in (old_owner, new_owner)
         ]
         for source in self._random.sample(moving, min(ASKED, len(moving))):
-            self._asked += 1
             client = self._random.choice(world.clients)
-            key = event_key(source_name(source), str(STRAY + self._asked))
-            world.over_all.known[key] = Known(STRAY + self._asked, source, alone=True, ordered=False)
-            event = (STRAY + self._asked, source)
-            Sending(client, (event,), partition, nothing, node=node).try_again()
+            Sending(client, (self._new_event(source),), partition, nothing, node=node).try_again()
             world.counts["struck.asked"] += 1
+
+    def planned(self, plan: RingPlan) -> None:
+        """Clients send events of sources that are to move, and miss the ack: they come back later."""
+        world = self._world
+        moving = [source for source, _, _ in self._moving(plan)]
+        for source in self._random.sample(moving, min(MISSED, len(moving))):
+            client = self._random.choice(world.clients)
+            event = self._new_event(source)
+            after_ns = self._random.randint(0, MISSED_NS)
+            world.schedule.after(after_ns, partial(client.send, (event,), nothing, deaf=True))
+
+    def _moving(self, plan: RingPlan) -> list[tuple[int, int, int]]:
+        """The sources that move, with their old and new owners."""
+        old, new = ring_of(plan.version - 1, plan.old_partitions), ring_of(plan.version, plan.partitions)
+        sources = range(self._world.weather.sources)
+        owners = [
+            (each, old.owner(token_of_source(each)), new.owner(token_of_source(each))) for each in sources
+        ]
+        return [each for each in owners if each[1] != each[2]]
+
+    def _new_event(self, source: int) -> tuple[int, int]:
+        self._asked += 1
+        number = STRAY + self._asked
+        key = event_key(source_name(source), str(number))
+        self._world.over_all.known[key] = Known(number, source, alone=True, ordered=False)
+        return number, source
 
     # --- what befalls the leader -----------------------------------------------------------------
 

@@ -112,6 +112,8 @@ class RingWorld:
         plans = self.over_all.plans
         if len(plans) > self._told:
             self._told = len(plans)
+            if not plans[-1].ended:
+                self.strikes.planned(plans[-1])
             for client in self.clients:
                 if self._random.random() < self.weather.told:
                     ring = (plans[-1].version, plans[-1].partitions)
