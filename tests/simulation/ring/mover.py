@@ -30,7 +30,7 @@ TRAVEL_NS: Final = (50_000, 3_000_000)
 LATE: Final = 0.03
 LATE_NS: Final = (100 * MS, 8 * SECOND)
 REPEATED: Final = 0.15
-"""The share of changes that another node, which believes to lead still, asks for once more, maybe much later."""
+"""The share of changes that another node, which believes to lead still, asks for once more, maybe late."""
 REPEATED_NS: Final = (0, 15 * SECOND)
 HASTY: Final = 0.3
 """How often the operator asks for a plan while there is one."""
