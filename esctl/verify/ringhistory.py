@@ -1,9 +1,10 @@
 """The histories of all partitions, and what only all of them together show.
 
-An event belongs to the partition that owns its source: what was expected is looked for there, and what is
-found elsewhere is misplaced, unless it is from before that partition went by this ring. An event that two partitions have is a duplicate, whatever the window: their
-logs have no common time. Of a cluster of one partition it is the one history. Never reads a network or a
-file and never prints. Called by `reading.py`, which feeds it, and `esctl verify`.
+An event belongs to the partition that owns its source: what was expected is looked for there. What is
+found elsewhere is misplaced, unless it is from before that partition went by this ring. An event that two
+partitions have is a duplicate, whatever the window: their logs have no common time. Of one partition it is
+the one history. Never reads a network or a file and never prints. Called by `reading.py`, which feeds it, and
+`esctl verify`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import world
 from .outcome import Outcome
-from .runner import TIERS, Summary, as_text, play, play_all, together
+from .runner import MINUTES, TIERS, Summary, as_text, play, play_all, together
 from .shrink import shrink
 from .story import Story
 from .tape import Tape, record
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Play simulated clusters")
-    parser.add_argument("--tier", choices=TIERS, default="A", help="A: the core; B: whole nodes")
+    parser.add_argument("--tier", choices=TIERS, default="A", help="A: the core; B: whole nodes; R: a ring")
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="play N of them")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="on N cores")
-    parser.add_argument("--minutes", type=float, default=world.MINUTES, help="of faults, for tier A: about")
+    parser.add_argument("--minutes", type=float, help="of faults, for tiers A and R: about")
     parser.add_argument(
         "--stretch", type=float, default=1.0, metavar="N", help="the same in N times the time"
     )
@@ -52,8 +52,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tape", type=Path, metavar="FILE", help="play this tape; with --shrink: write it")
     parser.add_argument("--hash", action="store_true", help="print the hash of the seed's trace, and no more")
     options = parser.parse_args(arguments)
-    if options.tier == "B" and (options.shrink or options.tape):
-        parser.error("only tier A has tapes: a world of tier B is played again by its seed")
+    if options.tier != "A" and (options.shrink or options.tape):
+        parser.error("only tier A has tapes: a world of another tier is played again by its seed")
+    if options.minutes is None:
+        options.minutes = MINUTES[options.tier]
     return options
 
 
@@ -138,13 +140,13 @@ def _result(outcome: Outcome) -> str:
 
 
 def _replay(options: argparse.Namespace, seed: int) -> str:
-    minutes = "" if options.minutes == world.MINUTES else f" --minutes {options.minutes:g}"
+    minutes = "" if options.minutes == MINUTES[options.tier] else f" --minutes {options.minutes:g}"
     stretch = "" if options.stretch == 1 else f" --stretch {options.stretch:g}"
     return f"python -m tests.simulation --tier {options.tier} --seed {seed}{minutes}{stretch}"
 
 
 def _length(options: argparse.Namespace) -> dict[str, Any]:
-    """How long a world of tier A is."""
+    """How long a world of tier A or R is."""
     return {"minutes": options.minutes, "stretch": options.stretch}
 
 

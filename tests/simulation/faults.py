@@ -18,7 +18,7 @@ from .schedule import MS, SECOND
 from .tape import Fault
 
 if TYPE_CHECKING:
-    from .world import World
+    from .group import Group
 
 FLAPS: Final = 6
 FOR_EVER_NS: Final = 1 << 60
@@ -29,7 +29,7 @@ DRAG_NS: Final = 2 * SECOND
 class Faults:
     """The hand that does it."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "Group") -> None:
         self._world = world
 
     def befall(self, fault: Fault) -> None:

@@ -32,6 +32,7 @@ from esnode.raft.messages import (
     PeerMessage,
     PrefixCut,
     Propose,
+    ProposeRing,
     ReadGrant,
     ReadIndex,
     Role,
@@ -49,7 +50,7 @@ from .process import Process
 from .schedule import MS, between
 
 if TYPE_CHECKING:
-    from .world import World
+    from .group import Group
 
 FINE_TICK_MS: Final = 5
 FINE_TICKS: Final = 60
@@ -73,7 +74,7 @@ _CAUSES: Final[dict[type[EventStreamError], Distrust]] = {
 class Host:
     """A machine, and the process on it, if one runs."""
 
-    def __init__(self, node_id: int, world: "World") -> None:
+    def __init__(self, node_id: int, world: "Group") -> None:
         self.id = node_id
         self.world = world
         self.disk = MemoryDisk()
@@ -95,7 +96,7 @@ class Host:
         """How often its disk was damaged, exchanged or emptied."""
         self.damage: DamagedRecord | None = None
         """What the last process has met, and has ended by."""
-        self._backlog: list[Callable[[], None]] = []
+        self._backlog: list[Callable[[], object]] = []
         self._awake = False
         self._told: tuple[Role, int, int, int, int] | None = None
         self._seen: tuple[Role, int, int, int, int, int] | None = None
@@ -392,7 +393,7 @@ class Host:
         """As `Ingest.on_decisions`."""
         process = self.process
         assert process is not None
-        indexes = [decision.wait_index for decision in decisions if decision.wait_index]
+        indexes = [one.wait_index for one in decisions if one.wait_index]
         self.world.counts["log.batches that share an entry"] += len(indexes) - len(set(indexes))
         process.waiting.decided(decisions, process.view.applied_index, process.view.leading_term)
 
@@ -401,9 +402,6 @@ class Host:
         process = self.process
         assert process is not None
         process.waiting.granted(grants)
-
-    def on_ring(self) -> None:
-        """No client asks."""
 
     def on_applied(self, index: int) -> None:
         """As `Ingest.on_applied`; then reads that waited for it."""
@@ -417,6 +415,10 @@ class Host:
         for _, serve in due:
             serve()
 
+    def on_ring(self) -> None:
+        """As `Ingest.on_ring`; here clients learn of it when they are refused."""
+        self.world.counts["ring.switched"] += 1
+
     # --- what clients ask ------------------------------------------------------------------------
 
     def ask(self, request: Callable[["Host"], None]) -> bool:
@@ -424,16 +426,15 @@ class Host:
         if self.process is None:
             return False
         if self.paused:
-            self._backlog.append(partial(self._asked_late, request))
+            self._backlog.append(partial(self.ask, request))
         else:
             self.guard(partial(request, self))
         return True
 
-    def _asked_late(self, request: Callable[["Host"], None]) -> None:
-        self.ask(request)
-
     def propose(
-        self, proposal: Callable[[int], Propose | OpenProducer], settle: Callable[[Decision], None]
+        self,
+        proposal: Callable[[int], Propose | OpenProducer | ProposeRing],
+        settle: Callable[[Decision], None],
     ) -> bool:
         """As `Session._propose`: to the core, if this node leads."""
         process = self.process

@@ -14,7 +14,7 @@ from .schedule import MS
 from .tape import Fault, Operation
 
 if TYPE_CHECKING:
-    from .world import World
+    from .group import Group
 
 LOOK_NS: Final = 3 * MS
 """It looks around this often; but only once the leader has changed, since it would see nothing else."""
@@ -28,7 +28,7 @@ EVENTS: Final = 1 << 58
 class Hunt:
     """One hunt, from the first leader that is met to the last."""
 
-    def __init__(self, world: "World", fault: Fault) -> None:
+    def __init__(self, world: "Group", fault: Fault) -> None:
         self._world = world
         self._random = random.Random(f"{fault.salt}:hunt")
         self._strikes = self._random.randint(3, 10)
@@ -121,7 +121,7 @@ class Hunt:
         """A client believes in this leader."""
         if self._world.is_calm:
             return
-        client = self._random.choice(self._world.clients)
+        client = self._random.choice(self._world.askers)
         client.leader = victim.id
         self._asked += 1
         events = () if self._random.random() < 0.4 else (self._first_event + self._asked,)

@@ -45,7 +45,9 @@ class Process:
             world.voters,
             hard_state=found.hard_state,
             log=log,
-            admission=Admission(self.machine.keys, self.machine.producers),
+            admission=Admission(
+                self.machine.keys, self.machine.producers, self.machine.ring, world.partition
+            ),
             timers=world.weather.timers,
             random=random.Random(f"{world.seed}:core:{host.id}:{host.life}"),
             rejoining=storage.recover().rejoining,
@@ -57,6 +59,7 @@ class Process:
             first_offset=found.first_offset,
             next_offset=self.machine.next_offset,
         )
+        self.view.show_ownership(self.machine.ring.now)
         self.inbox = WakingInbox(host.wake)
         self.waiting = WaitingRequests()
         self.disk = DiskQueue(host, storage)

@@ -14,9 +14,12 @@ from typing import Any
 
 from . import world
 from .outcome import Outcome
+from .ring import world as ring
 from .trace import Listener
 
-TIERS = ("A", "B")
+TIERS = ("A", "B", "R")
+MINUTES = {"A": world.MINUTES, "B": 0.0, "R": ring.MINUTES}
+"""Of faults, about, where nothing else is said; those of tier B follow from the seed."""
 
 
 @dataclass(slots=True)
@@ -58,14 +61,17 @@ def play(
     tier: str,
     seed: int,
     *,
-    minutes: float = world.MINUTES,
+    minutes: float | None = None,
     stretch: float = 1.0,
     listener: Listener | None = None,
 ) -> Outcome:
     """One run of one tier."""
+    minutes = MINUTES[tier] if minutes is None else minutes
     if tier == "A":
         return world.run(seed, minutes=minutes, stretch=stretch, listener=listener)
-    from .whole import world as whole  # trio is not needed for the other tier
+    if tier == "R":
+        return ring.run(seed, minutes=minutes, stretch=stretch, listener=listener)
+    from .whole import world as whole  # trio is not needed for the others
 
     return whole.run(seed, listener=listener)
 
@@ -75,7 +81,7 @@ def play_all(
     seeds: Iterable[int],
     *,
     jobs: int = 1,
-    minutes: float = world.MINUTES,
+    minutes: float | None = None,
     stretch: float = 1.0,
     progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:

@@ -70,11 +70,13 @@ class Tape:
 def record(seed: int, weather: Weather) -> Tape:
     """The tape of `seed`."""
     return Tape(
-        _faults(random.Random(f"{seed}:faults"), weather), _operations(random.Random(f"{seed}:load"), weather)
+        faults_of(random.Random(f"{seed}:faults"), weather),
+        _operations(random.Random(f"{seed}:load"), weather),
     )
 
 
-def _faults(source: random.Random, weather: Weather) -> tuple[Fault, ...]:
+def faults_of(source: random.Random, weather: Weather) -> tuple[Fault, ...]:
+    """What befalls a group in this weather, in the order of time."""
     faults = []
     for kind, rate in weather.faults_a_minute.items():
         for at_ns in _times(source, rate, weather.duration_ms):

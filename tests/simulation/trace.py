@@ -28,3 +28,16 @@ class Trace:
     def digest(self) -> str:
         """The hash of all lines so far."""
         return self._hash.hexdigest()
+
+
+class NamedTrace(Trace):
+    """A part of a trace: who does something has its name in front."""
+
+    def __init__(self, whole: Trace, name: str) -> None:
+        super().__init__()
+        self._whole = whole
+        self._name = name
+
+    def note(self, at_ns: int, who: str, what: str, detail: object = None) -> None:
+        """As `Trace.note`, in the whole."""
+        self._whole.note(at_ns, f"{self._name}.{who}", what, detail)

@@ -4,7 +4,6 @@
 and the log's storage are those that ship; there is no trio, no clock and no thread.
 """
 
-import random
 from collections import Counter
 from contextlib import ExitStack
 from typing import Final
@@ -17,11 +16,9 @@ from esnode import limits
 
 from .clients import RETRY_MS, Appending, Client, Reading, Trying, nothing
 from .diskqueue import DISK_SILENCE_NS
-from .faults import FOR_EVER_NS, Faults
-from .host import Host
-from .hunt import Hunt
-from .invariants import Invariants, demand
-from .network import Network
+from .faults import FOR_EVER_NS
+from .group import Group
+from .invariants import demand
 from .outcome import Outcome, Violation
 from .schedule import MS, SECOND, Schedule
 from .tape import Operation, Tape, record
@@ -34,33 +31,19 @@ CALM_NS: Final = 10 * SECOND
 LAST_EVENTS: Final = 1 << 40
 
 
-class World:
-    """Hosts, network, clients, and what holds over all of them."""
+class World(Group):
+    """One group, clients, and what holds over all of them."""
 
     def __init__(self, seed: int, weather: Weather, listener: Listener | None) -> None:
-        self.seed = seed
-        self.weather = weather
-        self.voters = tuple(range(1, weather.voters + 1))
-        self.schedule = Schedule()
-        self.trace = Trace(listener)
-        self.counts: Counter[str] = Counter()
+        super().__init__(seed, weather, Schedule(), Trace(listener), Counter())
         self.history = Operations()
-        self.is_calm = False
-        self.hunts: list[Hunt] = []
-        self._leader: int | None = None
         self._last_event = LAST_EVENTS
-        self.hosts = {node_id: Host(node_id, self) for node_id in self.voters}
-        self.invariants = Invariants(self.hosts, weather.dedup, self.counts)
-        source = random.Random(f"{seed}:net")
-        self.network = Network(self.schedule, self.trace, self.hosts, weather.link, self.counts, source)
         self.clients = [Client(number, self) for number in range(weather.load.clients)]
-        self.faults = Faults(self)
-        self._random = random.Random(f"{seed}:world")
+        self.askers = self.clients
 
     def play(self, tape: Tape) -> None:
         """Boot, let everything on the tape happen, heal, and look at what is there."""
-        for host in self.hosts.values():
-            self.schedule.after(self._random.randint(0, 500 * MS), self._start, host)
+        self.boot()
         for fault in tape.faults:
             self.schedule.after(fault.at_ns, self.faults.befall, fault)
         for operation in tape.operations:
@@ -69,51 +52,33 @@ class World:
         self._settle()
         self._judge()
 
-    def restart_later(self, host: Host, after_ns: int | None = None) -> None:
-        """Somebody will start it again."""
-        if after_ns is None:
-            after_ns = int(self._random.expovariate(0.5) * SECOND)
-        self.schedule.after(after_ns, self._start, host)
-
-    def _start(self, host: Host) -> None:
-        if not host.up:
-            host.guard(host.start)
-
     # --- the end ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Healthy, a cluster is level soon, acks at once, and keeps its leader; and with any one node in
         trouble it acks all the same (liveness)."""
-        self._heal()
-        self._demand_level("after the faults", elections=12, grace_ns=15 * SECOND)
+        self.heal()
+        self.demand_level("after the faults", elections=12, grace_ns=15 * SECOND)
         if len(self.voters) > 1:
             dragging = self._trouble_one()
             self._demand_answer("while one node is in trouble", elections=8, grace_ns=DISK_SILENCE_NS)
             if dragging is not None and self.weather.dedup.when_full != "refuse":
                 self._demand_another_leader(dragging)
-            self._heal()
-            self._demand_level("after the last fault", elections=4, grace_ns=2 * SECOND)
+            self.heal()
+            self.demand_level("after the last fault", elections=4, grace_ns=2 * SECOND)
             self._lose_in_silence()
-            self._demand_level("after a silent loss", elections=4, grace_ns=2 * SECOND)
+            self.demand_level("after a silent loss", elections=4, grace_ns=2 * SECOND)
         self._demand_answer("with all nodes well", elections=4, grace_ns=2 * SECOND)
-        self._demand_level("after the last event", elections=4, grace_ns=2 * SECOND)
+        self.demand_level("after the last event", elections=4, grace_ns=2 * SECOND)
         self._demand_calm()
-
-    def _heal(self) -> None:
-        """Every fault that still lasts ends; what clients have begun goes on."""
-        self.is_calm = True
-        self.network.calm()
-        for host in self.hosts.values():
-            self.faults.heal(host)
-            self._start(host)
 
     def _trouble_one(self) -> int | None:
         """One node, the leader for choice, is down, cut off, deaf or mute, or does not see one other; or its
         disk drags: then which."""
         leader = self.leader() or 1
-        node = self._random.choice((leader, leader, self._random.choice(self.voters)))
-        other = self._random.choice([voter for voter in self.voters if voter != node])
-        kind = self._random.choice(("down", "isolate", "deaf", "mute", "bridge", "drag"))
+        node = self.random.choice((leader, leader, self.random.choice(self.voters)))
+        other = self.random.choice([voter for voter in self.voters if voter != node])
+        kind = self.random.choice(("down", "isolate", "deaf", "mute", "bridge", "drag"))
         self.counts[f"lasting.{kind}"] += 1
         self.trace.note(self.schedule.now_ns, "!", f"from now on {kind} {node} {other}")
         self.faults.trouble(kind, self.hosts[node], other)
@@ -123,30 +88,20 @@ class World:
         """What a leader sends one follower is lost while their connection stays up; its prefix may be cut."""
         leader = self.leader()
         assert leader is not None, "level, and nobody leads"
-        other = self._random.choice([voter for voter in self.voters if voter != leader])
+        other = self.random.choice([voter for voter in self.voters if voter != leader])
         self.trace.note(self.schedule.now_ns, "!", f"from now on {leader} sends {other} what is lost")
         self.network.lose(leader, other, FOR_EVER_NS)
-        for _ in range(self._random.choice((1, 5, 20))):
+        for _ in range(self.random.choice((1, 5, 20))):
             self._demand_answer("while one node is sent nothing", elections=4, grace_ns=2 * SECOND)
-        if self._random.random() < 0.7 and self.hosts[leader].cut_prefix(1.0):
+        if self.random.random() < 0.7 and self.hosts[leader].cut_prefix(1.0):
             self.counts["lasting.unheard, and a prefix cut"] += 1
             self.schedule.run_until(self.schedule.now_ns + SECOND // 10)
-        self._heal()
-
-    def _end_of_patience(self, elections: int, grace_ns: int) -> int:
-        timers = self.weather.timers
-        return self.schedule.now_ns + elections * (timers.election_ms + timers.jitter_ms) * MS + grace_ns
-
-    def _demand_level(self, when: str, elections: int, grace_ns: int) -> None:
-        begun_ns = self.schedule.now_ns
-        self.schedule.run_until(self._end_of_patience(elections, grace_ns), self._is_level)
-        after_s = (self.schedule.now_ns - begun_ns) / SECOND
-        demand(self._is_level(), "liveness", f"not level {after_s:.1f} s {when}: {self._describe()}")
+        self.heal()
 
     def _demand_answer(self, when: str, elections: int, grace_ns: int) -> None:
         """A new event is acked; or, where a full window refuses it, a linearizable read is answered."""
         client = self.clients[0]
-        end_ns = self._end_of_patience(elections, grace_ns + 5 * self.weather.load.attempt_ms * MS)
+        end_ns = self.end_of_patience(elections, grace_ns + 5 * self.weather.load.attempt_ms * MS)
         request: Trying | None = None
         while self.schedule.now_ns < end_ns and not (request and request.is_answered):
             if request is not None and request.is_turned_away:
@@ -159,13 +114,13 @@ class World:
             give_up_ns = self.schedule.now_ns + (self.weather.load.give_up_ms + RETRY_MS) * MS
             self.schedule.run_until(min(give_up_ns, end_ns), request.is_over)
         answered = request is not None and request.is_answered
-        demand(answered, "liveness", f"no answer {when}: {self._describe()}")
+        demand(answered, "liveness", f"no answer {when}: {self.describe()}")
 
     def _demand_another_leader(self, dragging: int) -> None:
         """Acks need the leader's own disk, so one whose disk drags does not stay while events come."""
         client = self.clients[0]
         waits_ms = limits.YOUNG_LEADERSHIP_MS + limits.SLOW_DISK_MEMORY_MS
-        end_ns = self._end_of_patience(elections=8, grace_ns=waits_ms * MS)
+        end_ns = self.end_of_patience(elections=8, grace_ns=waits_ms * MS)
 
         def is_led_by_another() -> bool:
             return self.leader() not in {dragging, None}
@@ -175,7 +130,7 @@ class World:
             batch = client.batch_of(Operation(0, 0, (self._last_event,), session=False, to=1), None)
             Appending(client, 1, batch, nothing).try_again()
             self.schedule.run_until(min(self.schedule.now_ns + SECOND, end_ns), is_led_by_another)
-        demand(is_led_by_another(), "liveness", f"a leader's disk drags: {self._describe()}")
+        demand(is_led_by_another(), "liveness", f"a leader's disk drags: {self.describe()}")
 
     def _demand_calm(self) -> None:
         """Nobody is voted out while all is well."""
@@ -183,42 +138,6 @@ class World:
         self.schedule.run_until(self.schedule.now_ns + CALM_NS)
         newest = self.invariants.newest_term
         demand(newest == term, "liveness", f"all is well, and terms go from {term} to {newest}")
-
-    def _describe(self) -> list[str]:
-        return [host.describe() for host in self.hosts.values()]
-
-    def _is_level(self) -> bool:
-        """One leads, all others are sound and have applied what it has."""
-        leader = self.leader()
-        processes = [host.process for host in self.hosts.values()]
-        if leader is None or None in processes:
-            return False
-        newest = self.hosts[leader].process
-        assert newest is not None
-        last_index, term = newest.core.log.last_index, newest.core.term
-        return not any(host.distrusted for host in self.hosts.values()) and all(
-            process.machine.applied_index == last_index
-            and process.core.term == term
-            and not process.core.rejoining
-            for process in processes
-            if process is not None
-        )
-
-    def leader(self) -> int | None:
-        """Who leads in the highest term."""
-        return self._leader
-
-    def leader_may_have_changed(self) -> None:
-        """A node shows another role or term, or has ended: nothing else makes or unmakes a leader."""
-        leading = [
-            (host.process.core.term, host.id)
-            for host in self.hosts.values()
-            if host.process is not None and host.process.view.leads
-        ]
-        leader = max(leading)[1] if leading else None
-        if leader != self._leader:
-            self._leader = leader
-            self.hunts = [hunt for hunt in self.hunts if hunt.goes_on()]
 
     def _judge(self) -> None:
         """Clients' history against the log."""

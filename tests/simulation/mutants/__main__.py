@@ -1,6 +1,6 @@
 """Plant every bug of the catalogue, one a process, and say which seed of the simulation saw it.
 
-    python -m tests.simulation.mutants [--only NAME ...] [--tier A|B|T] [--seeds 200] [--jobs 2]
+    python -m tests.simulation.mutants [--only NAME ...] [--tier A|B|R|T] [--seeds 200] [--jobs 2]
 
 Prints a line for each bug, then the table in Markdown, as `docs/testing.md` has it. Exit code 1 when a bug
 survives, or when a simulation without any bug goes wrong in the same seeds: then a kill says nothing.
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tried = max((verdict.seeds for verdict in verdicts.values() if verdict.killed), default=0)
     wanted.seeds = min(tried, wanted.seeds)
     sound = list(
-        _tried([SOUND[f"sound-{tier}"] for tier in "AB" if tier in {one.tier for one in chosen}], wanted)
+        _tried([SOUND[f"sound-{tier}"] for tier in "ABR" if tier in {one.tier for one in chosen}], wanted)
     )
     print("\n" + summary(list(verdicts.values()), sound))
     return 0 if all(one.killed for one in verdicts.values()) and not any(one.killed for one in sound) else 1
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=sorted(BY_NAME), help="these bugs")
-    parser.add_argument("--tier", choices=("A", "B", "T"), help="the bugs that this tier must see")
+    parser.add_argument("--tier", choices=("A", "B", "R", "T"), help="the bugs that this tier must see")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="how many seeds at most")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at the same time")

@@ -13,6 +13,7 @@ from tests.simulation.mutants.placing import PLACING
 from tests.simulation.mutants.reads import READ_BUGS
 from tests.simulation.mutants.rejoining import REJOINING
 from tests.simulation.mutants.replicating import REPLICATING
+from tests.simulation.mutants.ringmoves import RING_MOVES
 from tests.simulation.mutants.snapshots import SNAPSHOTS
 from tests.simulation.mutants.whole_node import WHOLE_NODE
 
@@ -29,9 +30,10 @@ CATALOGUE: Final = (
     *WHOLE_NODE,
     *ORDERING,
     *PLACING,
+    *RING_MOVES,
 )
 SOUND: Final[dict[str, Mutant]] = {
-    f"sound-{tier}": Mutant(f"sound-{tier}", "", "no bug at all", tier, ()) for tier in "AB"
+    f"sound-{tier}": Mutant(f"sound-{tier}", "", "no bug at all", tier, ()) for tier in "ABR"
 }
 """What no seed may see anything in."""
 BY_NAME: Final[dict[str, Mutant]] = {mutant.name: mutant for mutant in CATALOGUE}

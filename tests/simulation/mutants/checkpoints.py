@@ -7,9 +7,7 @@ from tests.simulation.mutants.mutant import Edit, Mutant
 APPLY: Final = "esnode.apply"
 DRIVER: Final = "esnode.loop.driver"
 CHECKPOINTER: Final = "esnode.upkeep.checkpointer"
-ADOPT: Final = (
-    "self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.log_time_ms, keys, producers))"
-)
+ADOPT: Final = "self.adopt(Loaded(*position, keys, producers, owned))"
 RECOVERY: Final = "esnode.upkeep.recovery"
 SCRUB: Final = "esnode.upkeep.scrub"
 WINDOW: Final = "esnode.dedup.keywindow"
@@ -60,8 +58,8 @@ CHECKPOINTS: Final = (
         (
             Edit(
                 APPLY,
-                ADOPT,
-                "self.adopt(Loaded(checkpoint.index, checkpoint.term, checkpoint.index, keys, producers))",
+                "position = checkpoint.index, checkpoint.term, checkpoint.log_time_ms",
+                "position = checkpoint.index, checkpoint.term, checkpoint.index",
             ),
         ),
     ),

@@ -56,8 +56,8 @@ DEDUPLICATION: Final = (
         (
             Edit(
                 ADMISSION,
-                "return Admitted(None, _merged(offsets), wait_index, duplicates, None)",
-                "return Admitted(None, _merged(offsets), 0, duplicates, None)",
+                "return Admitted(None, _merged(self._told(offsets)), wait_index, duplicates, None)",
+                "return Admitted(None, _merged(self._told(offsets)), 0, duplicates, None)",
             ),
         ),
     ),

@@ -36,10 +36,10 @@ MACHINE: Final = (
             ),
             Edit(
                 APPLY,
-                "data = bytearray(_HEAD.pack(version, self.digest(), len(producers)) + producers)",
+                "data = bytearray(_HEAD.pack(version, self.digest(), len(tables)) + tables)",
                 """
                 self.applied_index -= 1
-                data = bytearray(_HEAD.pack(version, self.digest(), len(producers)) + producers)
+                data = bytearray(_HEAD.pack(version, self.digest(), len(tables)) + tables)
                 self.applied_index += 1
                 """,
             ),

@@ -21,7 +21,11 @@ from tests.simulation.outcome import Outcome, Violation
 
 Run = Callable[[int], Outcome]
 
-TIERS: Final = {"A": "tests.simulation.world", "B": "tests.simulation.whole.world"}
+TIERS: Final = {
+    "A": "tests.simulation.world",
+    "B": "tests.simulation.whole.world",
+    "R": "tests.simulation.ring.world",
+}
 """The module of each tier; its `run` takes a seed."""
 MAX_CPU_S: Final = 120
 """A seed that computes for longer than this has no end: a wait that nothing ends, or a growing queue."""

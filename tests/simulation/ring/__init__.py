@@ -1,0 +1,1 @@
+"""Tier R: several groups of tier A, and a ring that changes."""
