@@ -1,28 +1,34 @@
-"""`esctl ring`: which partition owns which part of the circle, and where the events of a source belong.
+"""`esctl ring`: which partition owns which part of the circle, where the events of a source belong; more of them.
 
-The ring follows from the number of partitions, so both work while no node runs; who leads is known only of
-nodes that answer.
+Owners follow from the number of partitions, so `show` and `where` work while no node runs; who leads is known
+only of nodes that answer.
 """
 
-from typing import TYPE_CHECKING, Annotated, Final, NotRequired, TypedDict
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict
 
 import typer
 
+from esctl.cli.arguments import DryRun, UpkeepTimeout
 from esctl.cli.invocation import Invocation, command, new_typer
+from esctl.clusters.backends import backend_named
 from esctl.clusters.state import Cluster
 from esctl.errors import InvalidArgument
 from esctl.ui import circle
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Value, View
-from esctl.ui.formatting import quantity
+from esctl.ui.formatting import nodes_named, quantity
 from esctl.ui.terminal import Output
-from esctl.ui.values import Count, NodeId
+from esctl.ui.values import ClusterName, Count, NodeId
 from esnode import limits, ring
 
 if TYPE_CHECKING:
     from esctl.query.ringsurvey import RingData, RingSurvey
+    from esnode.dedup.ownership import RingPlan
 
 app = new_typer()
 
+DEFAULT_TIMEOUT_S: Final = 60.0
 BAR_WIDTH: Final = 32
 """Of the largest share, so that a row fits on a screen of 80 characters."""
 
@@ -48,6 +54,28 @@ class RingAnswer(TypedDict):
     ring: "RingData"
     points: Annotated[Count, "Of each partition, on a circle of 2^32"]
     partitions: list[OwnedRow]
+
+
+class GrownAnswer(TypedDict):
+    """The ring that a cluster goes by now, and what that took."""
+
+    cluster: ClusterName
+    version: Count
+    partitions: Count
+    moved_keys: Annotated[Count | None, "Deduplication keys that were copied; null where no node remembers"]
+    longest_pause_ms: Annotated[Count | None, "How long moving sources waited; null where no node remembers"]
+    seconds: Annotated[float, ("minimum", 0)]
+
+
+class PlannedGrowthAnswer(TypedDict):
+    """What would be done."""
+
+    cluster: ClusterName
+    dry_run: Literal[True]
+    partitions_before: Count
+    partitions: Count
+    restarts: Annotated[list[NodeId], "Nodes that would be restarted, one after the other"]
+    moving_share: Annotated[float, ("minimum", 0), ("maximum", 1), "The part of the circle that would move"]
 
 
 class WhereAnswer(TypedDict):
@@ -117,6 +145,64 @@ def where(
     if leader is None:
         run.terminal.warn(f"nobody leads partition {partition}; next: esctl status --cluster {cluster.name}")
     return Answer(data, [Fields(pairs)])
+
+
+@command(app, "grow", partitions=True)
+def grow(
+    run: Invocation,
+    to: Annotated[
+        int,
+        typer.Option("--to", metavar="N", min=2, max=limits.MAX_PARTITIONS, help="How many partitions then"),
+    ],
+    dry_run: DryRun = False,
+    timeout: UpkeepTimeout = DEFAULT_TIMEOUT_S,
+) -> Answer[GrownAnswer | PlannedGrowthAnswer]:
+    """Give a running cluster more partitions, and move the sources that they own"""
+    from esctl.upkeep import growth  # loaded late: it brings trio and the client
+
+    cluster = run.cluster()
+    if to < cluster.partitions:
+        raise InvalidArgument(f"cluster {cluster.name} has {cluster.partitions} partitions: {to} are fewer")
+    if dry_run:
+        return _planned(cluster, to)
+    begun = time.monotonic()
+
+    async def carry_out() -> "tuple[Cluster, RingPlan, Mapping[str, Any]]":
+        grown = await growth.add_processes(
+            cluster, to, backend_named(cluster.backend), timeout, run.terminal.note
+        )
+        plan = await growth.begin(grown, to)
+        run.terminal.note(f"moving sources from {plan.old_partitions} to {plan.partitions} partitions")
+        return grown, plan, await growth.until_ended(grown, plan, timeout)
+
+    grown, plan, moved = run.trio(carry_out)
+    data: GrownAnswer = {
+        "cluster": grown.name, "version": plan.version, "partitions": plan.partitions,
+        "moved_keys": moved.get("moved_keys"), "longest_pause_ms": moved.get("waited_ms"),
+        "seconds": round(time.monotonic() - begun, 3),
+    }  # fmt: skip
+    pairs: list[tuple[str, Value]] = [
+        ("ring", f"version {plan.version}, {plan.partitions} partitions"),
+        ("keys copied", str(data["moved_keys"]) if data["moved_keys"] is not None else "unknown"),
+        ("moving sources waited",
+         f"{data['longest_pause_ms']} ms" if data["longest_pause_ms"] is not None else "unknown"),
+        ("next", f"esctl ring show --cluster {grown.name}"),
+    ]  # fmt: skip
+    return Answer(
+        data, [Line(f"cluster {grown.name} has {plan.partitions} partitions", Tone.GOOD), Fields(pairs)]
+    )
+
+
+def _planned(cluster: Cluster, to: int) -> Answer[GrownAnswer | PlannedGrowthAnswer]:
+    before, after = (ring.Ring(ring.FIRST_VERSION, range(count)) for count in (cluster.partitions, to))
+    share = sum(move.arc.length for move in ring.moves(before, after)) / ring.TOKENS
+    restarts = [node.id for node in cluster.nodes] if to > cluster.partitions else []
+    data: PlannedGrowthAnswer = {
+        "cluster": cluster.name, "dry_run": True, "partitions_before": cluster.partitions, "partitions": to,
+        "restarts": restarts, "moving_share": round(share, 6),
+    }  # fmt: skip
+    text = f"would restart {nodes_named(restarts)}, one after the other, and move {share:.0%} of the circle"
+    return Answer(data, [Line(text)])
 
 
 def _ask(run: Invocation, cluster: Cluster) -> "RingSurvey":

@@ -39,10 +39,10 @@ class RingMover:
         self._view = view
         self._addresses = [str(member.client) for member in config.members]
         self._connect = connect
-        self.moved_keys = 0
+        self._moved_keys = 0
         """Keys that were adopted in the plan that is carried out, by this process."""
-        self._fenced_at: float | None = None
-        """When moving sources began to wait."""
+        self._switched: list[float] = []
+        """When partitions were told to switch, and when they had."""
 
     async def run(self) -> None:
         """Carry out every plan, for ever."""
@@ -66,7 +66,7 @@ class RingMover:
         return plan
 
     async def _carry_out(self, plan: RingPlan) -> None:
-        begun, self.moved_keys = trio.current_time(), 0
+        begun, self._moved_keys, self._switched = trio.current_time(), 0, []
         log.info("ring_plan_begun", extra={"version": plan.version, "partitions": plan.partitions})
         async with AsyncExitStack() as opened:
             leaders = await self._leaders(plan, opened)
@@ -75,12 +75,18 @@ class RingMover:
                 standings = {number: _standing(await link.status(), plan) for number, link in leaders.items()}
                 steps = next_steps(plan, standings)
                 if steps == [End()]:
+                    told = {"version": plan.version, "moved_keys": self._moved_keys, **self._times(begun)}
+                    self._view.last_move = told
                     await self._say(leaders[0], replace(plan, ended=True))
-                    seconds = round(trio.current_time() - begun, 3)
-                    told = {"version": plan.version, "moved_keys": self.moved_keys, "seconds": seconds}
                     log.info("ring_plan_ended", extra=told)
                     return
                 await self._take(plan, steps, leaders)
+
+    def _times(self, begun: float) -> dict[str, int]:
+        """How long the plan took, and moving sources waited; both since this node has driven it."""
+        waited_s = self._switched[-1] - self._switched[0] if self._switched else 0.0
+        took_s = trio.current_time() - begun
+        return {"took_ms": round(1000 * took_s), "waited_ms": round(1000 * waited_s)}
 
     async def _take(self, plan: RingPlan, steps: Sequence[Step], leaders: Mapping[int, NodeLink]) -> None:
         """All of them at once."""
@@ -89,8 +95,12 @@ class RingMover:
                 if isinstance(step, Copy):
                     nursery.start_soon(self._copy, plan, step, leaders)
                 elif isinstance(step, Switch):
-                    switch = RingSwitch(plan.version, plan.partitions)
-                    nursery.start_soon(self._say, leaders[step.partition], switch)
+                    nursery.start_soon(self._switch, plan, leaders[step.partition])
+
+    async def _switch(self, plan: RingPlan, leader: NodeLink) -> None:
+        self._switched.append(trio.current_time())
+        await self._say(leader, RingSwitch(plan.version, plan.partitions))
+        self._switched.append(trio.current_time())
 
     async def _copy(self, plan: RingPlan, step: Copy, leaders: Mapping[int, NodeLink]) -> None:
         """Let the new owner adopt what the old one has, up to where its log ended when this began."""
@@ -100,7 +110,7 @@ class RingMover:
             found = await old.moving_keys(offset, plan.partitions, step.new_owner)
             adoption = Adoption(plan.version, step.old_owner, offset, found.end_offset, found.floor)
             await self._say(new, adoption, found.keys)
-            self.moved_keys += len(found.keys) // limits.KEY_BYTES
+            self._moved_keys += len(found.keys) // limits.KEY_BYTES
             offset = found.end_offset
             if offset >= goal:
                 return

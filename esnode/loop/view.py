@@ -4,6 +4,8 @@ Written by the driver after each step, and by retention and replication where th
 ingest, the clocks and the status. Never decides. Positions only grow; `soft_state` changes at will.
 """
 
+from collections.abc import Mapping
+
 import trio
 
 from esnode.dedup.ownership import Ownership
@@ -35,6 +37,8 @@ class View:
         """Whether the leader is silent for so long that it may soon be replaced."""
         self.ownership = Ownership()
         """What the log says of the ring, as far as it is applied."""
+        self.last_move: Mapping[str, int | None] = {}
+        """What the last plan for the ring that this process carried out has moved, and how long that took."""
         self.work = 0
         """Turns in which something was to be written or applied."""
         self._applied = trio.lowlevel.ParkingLot()

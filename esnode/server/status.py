@@ -151,6 +151,8 @@ class Status:
         }
         if now.plan is not None:
             picture["plan"] = dataclasses.asdict(now.plan)
+        if self.view.last_move:
+            picture["last_move"] = dict(self.view.last_move)
         return picture
 
     def _peer(self, peer: int) -> dict[str, Any]:
