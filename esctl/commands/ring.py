@@ -1,4 +1,4 @@
-"""`esctl ring`: which partition owns which part of the circle, where the events of a source belong; more of them.
+"""`esctl ring`: which partition owns which part of the circle, where a source belongs; and more partitions.
 
 Owners follow from the number of partitions, so `show` and `where` work while no node runs; who leads is known
 only of nodes that answer.

@@ -15,6 +15,7 @@ import trio
 from esnode import limits
 from esnode.config import Config
 from esnode.errors import (
+    CallerError,
     ConnectionLost,
     DamagedRecord,
     FrameTooLarge,
@@ -158,7 +159,7 @@ class Replication:
             pass  # `connectionslots.py` tells of all of them together
         except ConnectionLost as error:
             log.info("peer_left", extra={"address": connection.peer_address, "reason": str(error)})
-        except (PeerError, DamagedRecord, SettingsDiffer) as error:
+        except (PeerError, CallerError, DamagedRecord, SettingsDiffer) as error:
             again = str(error) in self._refusals
             log.log(
                 logging.DEBUG if again else logging.WARNING,  # such a peer tries for hours

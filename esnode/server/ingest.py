@@ -15,7 +15,7 @@ import trio
 from esnode import limits
 from esnode.config import Config
 from esnode.errors import (
-    Busy,
+    CallerError,
     ConnectionLost,
     DamagedRecord,
     EventStreamError,
@@ -119,7 +119,7 @@ class Ingest:
         _ask_the_silent(connection)
         try:
             await self._serve_client(connection)
-        except* (PeerError, Busy, DamagedRecord) as group:
+        except* (PeerError, CallerError, DamagedRecord) as group:
             error = first_of(group)
             log.log(
                 _level(error),

@@ -10,7 +10,7 @@ import trio.testing
 
 from esnode import limits
 from esnode.client import connect, connect_node
-from esnode.errors import Busy, FramesFull, TooManyConnections
+from esnode.errors import Busy, FramesFull, TooManyConnections, UnknownPartition
 from esnode.messages import (
     PROTOCOL_VERSION,
     Appended,
@@ -28,6 +28,7 @@ from esnode.server.session import Session
 from esnode.transport.clientmemory import AnswerMemory, ReaderTooSlow
 from esnode.transport.connection import Connection, greet
 from esnode.transport.connectionslots import Openings
+from esnode.transport.sharedsettings import SharedSettings
 from esnode.wire import Message, encode
 from tests.appending import event
 from tests.cluster import LocalCluster, local_cluster
@@ -161,3 +162,23 @@ async def test_one_address_that_opens_producer_sessions_without_end_is_told_to_w
         nursery.cancel_scope.cancel()
     refused = [(answer.request_id, answer.code) for answer in answers if isinstance(answer, Refused)]
     assert refused == [(2, Busy.code), (3, Busy.code)]
+
+
+@pytest.mark.parametrize("side", [Side.CLIENT, Side.PEER])
+async def test_whoever_wants_a_partition_that_is_not_there_is_refused_and_ends_no_node(
+    tmp_path: Path, side: Side
+) -> None:
+    """While a cluster is given partitions, nodes that have them dial nodes that do not."""
+    async with local_cluster(tmp_path) as cluster:
+        config = cluster.configs[1]
+        port = config.me.client if side is Side.CLIENT else config.me.peer
+        said = Hello(side, PROTOCOL_VERSION, PROTOCOL_VERSION, config.cluster, 0, 0, 7, partition=5)
+        if side is Side.PEER:
+            said = replace(SharedSettings(cluster.configs[2]).hello(1, 7), partition=5)
+        async with Connection(await trio.open_tcp_stream(port.host, port.port)) as stranger:
+            await stranger.send(said)
+            answer = await stranger.receive_one()
+        assert isinstance(answer, Goodbye)
+        assert answer.code == UnknownPartition.code
+        async with connect(cluster.addresses) as log:
+            assert (await log.append(event(1))).offset == 0
