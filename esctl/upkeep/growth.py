@@ -1,7 +1,7 @@
 """Gives a running cluster more partitions: processes for them, node by node, then a plan for the ring.
 
-Each step can be done again: a node that has the process already is left alone, and a plan that is under way is
-waited for. Never prints. Called by `esctl ring grow`.
+Each step can be done again: a node that has the process already is left alone, and a plan that is under way
+is waited for. Never prints. Called by `esctl ring grow`.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ async def ring_said(cluster: Cluster) -> Mapping[str, Any]:
 async def add_processes(
     cluster: Cluster, partitions: int, backend: Backend, timeout_s: float, told: Told
 ) -> Cluster:
-    """Let every node have a process for so many partitions, one node after the other; the cluster as it is then.
+    """Let every node have a process for each partition, one node after the other; the cluster then.
 
     Raises what the backend raises, and `NoQuorum`: then it can be called again.
     """

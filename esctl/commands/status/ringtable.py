@@ -15,7 +15,6 @@ from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
 from esctl.ui.answer import Answer, Cell, Fields, Table, Tone, Value, View, elapsed
 from esctl.ui.formatting import megabytes, nodes_named, shared
-from esnode.ring import FIRST_VERSION
 
 MOST_COLUMNS: Final = 3
 """So many nodes have a column each on a screen of 80 characters."""
@@ -86,7 +85,7 @@ def _views(ring: RingSurvey) -> list[View]:
     head = Fields(
         [
             ("cluster", Cell(cluster.name, Tone.STRONG)),
-            ("ring", f"version {FIRST_VERSION}, {len(ring.partitions)} partitions"),
+            ("ring", _ring_text(ring)),
             ("quorum", Cell(ring.quorum_text, table.quorum_tone(worst))),
             ("storage", cluster.storage),
         ]
@@ -153,3 +152,9 @@ def _node_row(ring: RingSurvey, place: int) -> list[Value]:
         megabytes(process.rss_bytes),
         elapsed(process.uptime_s),
     ]
+
+
+def _ring_text(ring: RingSurvey) -> str:
+    said = ring.ring_data()
+    moving = "; sources are moving" if said["moving"] else ""
+    return f"version {said['version']}, {said['partitions']} partitions{moving}"
