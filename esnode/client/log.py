@@ -34,7 +34,7 @@ from esnode.client.stored import StoredEvent
 from esnode.client.subscription import BatchSubscription, Subscription
 from esnode.config import Address, parse_address
 from esnode.dedup.batch import Batch, select
-from esnode.errors import InvalidRequest, PartitionNeeded, UnknownPartition
+from esnode.errors import InvalidRequest, PartitionNeeded, UnknownPartition, WindowPassed
 from esnode.events import make_batches
 from esnode.transport.connection import Dialer, open_stream
 
@@ -207,7 +207,11 @@ class Log:
         homes = {owner: self._logs[owner].dispatcher for owner in places}
         moved = MovedAppend(request, partition, places, homes)
         for owner, part in moved.parts.items():
-            if owner != partition:
+            if owner in moved.returned:
+                part.settle(
+                    None, WindowPassed("its sources have moved away and back since it was first sent")
+                )
+            elif owner != partition:
                 homes[owner].submit(part)
         return moved.parts.get(partition)
 

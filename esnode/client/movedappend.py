@@ -28,6 +28,8 @@ class MovedAppend:
     ) -> None:
         assert whole.batch is not None
         self.parts: dict[int, Request] = {}
+        self.returned: set[int] = set()
+        """Partitions whose part was sent there first, and elsewhere since: one stamp cannot tell of both."""
         self._whole = whole
         self._homes = homes
         self._also_on_settled = whole.on_settled
@@ -38,6 +40,8 @@ class MovedAppend:
             if whole.unsure:
                 sent_to = old_partition if whole.sent_to is None else whole.sent_to
                 part.sent_to = None if sent_to == partition else sent_to
+            if whole.unsure and whole.sent_to == partition:
+                self.returned.add(partition)
             part.on_sent, part.on_settled, part.on_refused = self._sent, self._part_settled, self._refused
         whole.parts_elsewhere = [(of_it, self.parts[partition]) for partition, of_it in places.items()]
         whole.on_settled = self._whole_settled

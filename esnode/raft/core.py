@@ -145,10 +145,6 @@ class Core:
                 self._tick(min(elapsed_ms, limits.MAX_TICK_MS))
             case ReadIndex(token):
                 self.requests.read_index(token)
-            case OpenProducer():
-                self.requests.open_producer(item)
-            case ProposeRing():
-                self.requests.change_ring(item)
             case PeerClosed(peer):
                 self._peer_closed(peer)
             case PrefixCut(index):
@@ -159,8 +155,8 @@ class Core:
                 if self.leadership is not None:
                     self.leadership.beat()
                 self._ask(self.peers)
-            case Transfer():
-                self.requests.transfer(item)
+            case OpenProducer() | ProposeRing() | Transfer():
+                self.requests.heed(item)
             case Fetched() | PeerUnreachable() | SnapshotSent():
                 if self.leadership is not None:
                     self.leadership.heed(item)

@@ -172,6 +172,15 @@ class Requests:
             Decision(proposal.token, leadership.term, wait_index, admitted.ranges, admitted.duplicates, None)
         )
 
+    def heed(self, wanted: OpenProducer | ProposeRing | Transfer) -> None:
+        """The rare ones."""
+        if isinstance(wanted, OpenProducer):
+            self.open_producer(wanted)
+        elif isinstance(wanted, ProposeRing):
+            self.change_ring(wanted)
+        else:
+            self.transfer(wanted)
+
     def open_producer(self, wanted: OpenProducer) -> None:
         """Append an entry that opens a producer session, or goes on with one."""
         self._flush()
