@@ -199,6 +199,7 @@ class FakeNode:
             peers=(),
             partition=self.cluster.partition,
             partitions=self.cluster.partitions,
+            ring=lambda: (self.cluster.ring_version, self.cluster.partitions),
         )
         self.connections[connection] = trio.Lock()
         try:
