@@ -43,7 +43,7 @@ from esnode.upkeep.adminservice import AdminService
 from esnode.upkeep.checkpointer import Checkpointer
 from esnode.upkeep.fullwindow import FullWindow
 from esnode.upkeep.leaderspread import LeaderSpread
-from esnode.upkeep.recovery import recover
+from esnode.upkeep.recovery import Found, recover
 from esnode.upkeep.repair import repairable
 from esnode.upkeep.retention import PrefixCutter
 from esnode.upkeep.scrub import Scrub
@@ -86,18 +86,9 @@ class Node:
             first_offset=found.first_offset,
             next_offset=machine.next_offset,
             rejoining=found.rejoining,
+            ownership=machine.ring.now,
         )
-        self.view.show_ownership(machine.ring.now)
-        core = Core(
-            config.node_id,
-            [member.id for member in config.members],
-            hard_state=found.hard_state,
-            log=found.log,
-            admission=Admission(machine.keys, machine.producers, machine.ring, config.partition),
-            timers=config.raft,
-            random=source,
-            rejoining=found.rejoining,
-        )
+        core = _core(config, found, machine, source)
         identities = PeerIdentities(config, self.view, self.worker, dial, partial(_held, core))
         ways = (dial, self._load_snapshot, source, KeyChunks(self.worker))
         self._replication = Replication(config, incarnation, self._inbox, self.view, identities, *ways)
@@ -189,6 +180,19 @@ class Node:
 
     async def _load_snapshot(self) -> Snapshot | None:
         return await self.worker.aside(self.worker.storage.load_snapshot)
+
+
+def _core(config: Config, found: Found, machine: Machine, source: random.Random) -> Core:
+    return Core(
+        config.node_id,
+        [member.id for member in config.members],
+        hard_state=found.hard_state,
+        log=found.log,
+        admission=Admission(machine.keys, machine.producers, machine.ring, config.partition),
+        timers=config.raft,
+        random=source,
+        rejoining=found.rejoining,
+    )
 
 
 def _held(core: Core) -> dict[NodeId, int]:

@@ -24,6 +24,7 @@ class View:
         first_offset: int,
         next_offset: int,
         rejoining: bool = False,
+        ownership: Ownership | None = None,
     ) -> None:
         self.me = me
         self.soft_state = SoftState(Role.FOLLOWER, term, None, rejoining)
@@ -35,7 +36,7 @@ class View:
         """When the leader was last heard from (trio's clock); None: never."""
         self.leader_in_doubt = False
         """Whether the leader is silent for so long that it may soon be replaced."""
-        self.ownership = Ownership()
+        self.ownership = Ownership() if ownership is None else ownership
         """What the log says of the ring, as far as it is applied."""
         self.last_move: Mapping[str, int | None] = {}
         """What the last plan for the ring that this process carried out has moved, and how long that took."""

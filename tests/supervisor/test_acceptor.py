@@ -87,7 +87,7 @@ async def test_a_connection_comes_to_the_partition_that_its_hello_names(partitio
 
         nursery.start_soon(serve)
         welcome = await greet(client, hello(partition))
-        assert welcome == Welcome(PROTOCOL_VERSION, "c", 1, 9, partitions=3)
+        assert welcome == Welcome(PROTOCOL_VERSION, "c", 1, 9)
         await client.send(StatusRequest(5))
 
 

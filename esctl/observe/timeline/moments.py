@@ -193,6 +193,7 @@ LEFT_OUT: Final = frozenset(
         "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
         "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "peers_asked", "snapshot_sent",
         "keys_missing", "client_dropped", "connection_left", "window_has_room",
+        "ring_plan_begun", "ring_changed", "ring_step_failed", "ring_plan_ended",
     }
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""
