@@ -96,6 +96,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl ring show  # the circle, and a bar for each partition",
         "esctl ring show -o json",
     ),
+    "ring grow": (
+        "esctl ring grow --to 4 --dry-run  # what would move?",
+        "esctl ring grow --to 4",
+    ),
     "ring where": (
         "esctl ring where --source sensor-7  # who takes its events?",
         "esctl ring where --source sensor-7 -o json",

@@ -60,6 +60,7 @@ def test_a_partition_refuses_what_it_loses_from_the_switch_on_whether_that_is_co
     old = Leader()
     assert old.send_batch(of(SOURCES)).refusal is None
     old.change_ring(SWITCH)
+    old.commit(2)  # the switch is not among them
     for _ in range(2):
         assert old.send_batch(of(MOVES, range(1, 2))).refusal is Refusal.MOVED
         assert old.send_batch(of(SOURCES, range(1, 2))).refusal is Refusal.MOVED, "refused whole"

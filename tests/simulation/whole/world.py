@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
@@ -19,11 +20,13 @@ import trio
 
 from esctl.verify.operations import Operations
 from esnode import limits
-from esnode.client import connect
+from esnode.client import connect, connect_node
 from esnode.config import Address, Config, Member
 from esnode.dedup.batch import OffsetRange
+from esnode.dedup.ownership import RingSwitch
 from esnode.errors import EventStreamError, WindowFull
 from esnode.events import key_of
+from esnode.ring import FIRST_VERSION
 from esnode.storage.interface import pages
 
 from ..outcome import Outcome, Violation
@@ -122,6 +125,8 @@ class World:
             await machine.start()
         hosts = [f"client-{number}" for number in range(1, self.swarm.load.clients + 1)]
         addresses = [str(machine.config.me.client) for machine in machines]
+        if self.share.partitions > 1:
+            await self._take_sources(addresses)
         async with trio.open_nursery() as users:
             clients: list[Client | Numbered] = []
             for host in hosts:
@@ -165,6 +170,19 @@ class World:
         faults.transfer = partial(self._transfer, [str(machine.config.me.client) for machine in machines])
         with trio.move_on_after(self.swarm.load_s):
             await faults.run(self.swarm.faults, self.swarm.fault_every_s)
+
+    async def _take_sources(self, addresses: list[str]) -> None:
+        """The partition goes by the ring of all: no other one is there whose keys it would adopt."""
+        HOST.set("operator")
+        switch = RingSwitch(FIRST_VERSION + 1, self.share.partitions)
+        for address in cycle(addresses):
+            node = connect_node(address, partition=self.share.asked, dial=self._network.dialer("operator"))
+            try:
+                async with node as link:
+                    await link.change_ring(switch)
+                    return
+            except EventStreamError:
+                await trio.sleep(0.1)  # until one of them leads
 
     async def _transfer(self, addresses: list[str]) -> None:
         """The operator asks for another leader."""
