@@ -29,7 +29,7 @@ class Moved(CallerError):
 
     code = "ES1107"
     title = "the source of an event belongs to another partition"
-    next_step = "send the event to the partition that the message names"
+    next_step = "connect without a partition: the client then sends each event to the owner of its source"
 
 
 class RingConflict(CallerError):

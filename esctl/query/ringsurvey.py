@@ -50,7 +50,7 @@ class RingSurvey:
     @property
     def ring(self) -> Ring:
         """Who owns which part of the circle."""
-        return ring_of(self.cluster)
+        return Ring(self.ring_data()["version"], range(self.cluster.partitions))
 
     @property
     def worst(self) -> Survey:

@@ -61,13 +61,13 @@ async def add_processes(
 
 
 async def begin(cluster: Cluster, partitions: int) -> RingPlan:
-    """Let partition 0 have the plan; the one that is under way already, if it is the same.
+    """Let partition 0 have the plan; the one that is under way already, or was the last, if it is the same.
 
     Raises `RingConflict` where another one is.
     """
     said = await ring_said(cluster)
     before = said.get("plan")
-    if before is not None and not before["ended"] and before["partitions"] == partitions:
+    if before is not None and before["partitions"] == partitions:
         return RingPlan(before["version"], before["old_partitions"], partitions)
     plan = RingPlan(said["version"] + 1, said["partitions"], partitions)
     leader = cluster.node(await wait_for_leader(cluster, LEADER_TIMEOUT_S))

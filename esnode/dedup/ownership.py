@@ -93,8 +93,9 @@ class Ownership:
     adopting_for: int = 0
     """The version of the ring that keys are being adopted for; 0: none are."""
     adopting: tuple[Adopted, ...] = ()
+    """What was adopted for that ring so far."""
     adopted: tuple[Adopted, ...] = ()
-    """For this one."""
+    """What was adopted for the ring that the partition goes by."""
     ranges: tuple[tuple[int, int], ...] = ()
     """The offsets, from one up to another, that adopted keys have: no event is there."""
 

@@ -68,4 +68,7 @@ def test_a_cluster_that_takes_events_grows_twice_and_has_each_of_them_once(
     proof = esctl("verify", "--input", str(file))["data"]
     assert (proof["ok"], proof["acked_lost"], proof["duplicates"]) == (True, 0, 0)
     assert len(sent) <= proof["events"] <= len(sent) + AT_ONCE
+    again = esctl("ring", "grow", "--to", "3")["data"]
+    assert (again["version"], again["partitions"]) == (3, 3), "there is nothing left to do"
+    assert esctl("ring", "show")["data"]["ring"]["version"] == 3
     assert esctl("ring", "grow", "--to", "2", code=2)["errors"][0]["code"]
