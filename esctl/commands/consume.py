@@ -107,11 +107,12 @@ def consume(
     offset is one of a partition, and --last counts in each. Up to the end, one partition is printed after the
     other; with --follow, events are printed as they arrive"""
     from esctl.query.logreading import ReadRequest  # loaded late: it brings trio and the client
+    from esctl.query.ringsurvey import owner_of
 
     cluster = run.cluster()
     one = None if partition is None else run.partition(cluster, partition)
     if of_source is not None and one is None and cluster.partitions > 1:
-        one = _owner_of(cluster, of_source)
+        one = run.trio(lambda: owner_of(cluster, of_source))
     beginning = _beginning(cluster, place, last, one, follow=follow)
     from_node = cluster.node(node) if node is not None else None
     bound = max_events if of_source is None else None  # else what is read is not what is counted
@@ -151,14 +152,6 @@ def _beginning(
             next_step=f"esctl consume --from {place} --partition 0 --cluster {cluster.name}",
         )
     return Beginning(int(place), last)
-
-
-def _owner_of(cluster: "Cluster", source: str) -> int:
-    """The partition of a source."""
-    from esctl.query.ringsurvey import ring_of
-    from esnode.ring import token_of
-
-    return ring_of(cluster).owner(int.from_bytes(token_of(source)))
 
 
 async def _print_all(

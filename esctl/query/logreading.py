@@ -79,7 +79,8 @@ class Reading:
             return None
         batch = await self._source.next_within(self._patience_s)
         if batch is not None:
-            return StoredBatch(batch.entry, batch.offset, min(batch.next_offset, self.end))
+            at, end = (min(offset, self.end) for offset in (batch.offset, batch.next_offset))
+            return StoredBatch(batch.entry, at, end)
         raise OperationTimeout(
             f"nothing came for {self._patience_s:g} s: the events from {at} to {self.end - 1} are missing",
             next_step=self._again.format(at),
