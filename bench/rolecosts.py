@@ -6,8 +6,8 @@
 Three nodes take events at a fixed rate per partition, one ring size after the other. The processes that lead
 are pinned to the first core, and all others and the client, which is this process, to the second one. The
 processor time of each process is that of /proc, in the measured time. From the medians it says where the next
-limit of three machines with `--cores` would be. That is a model: it counts processor time and bytes, and knows
-nothing of memory bandwidth or of what a disk can do.
+limit of three machines with `--cores` would be. That is a model: it counts processor time and bytes, and does
+not know memory bandwidth or what a disk can do.
 """
 
 import argparse
