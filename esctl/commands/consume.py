@@ -11,6 +11,7 @@ from esctl.cli.invocation import MAX_NUMBER, Invocation, command, new_typer
 from esctl.errors import InvalidArgument
 from esctl.exits import exit_of
 from esctl.ui.answer import Tone, Trouble
+from esctl.ui.formatting import partitions_named
 from esctl.ui.terminal import Output, Terminal
 from esctl.ui.values import Count
 from esnode.errors import EventStreamError
@@ -41,6 +42,8 @@ class ConsumeTally:
         self.events = 0
         self.next_offsets: dict[int | None, int] = {}
         """The key is None where the cluster has one partition."""
+        self.printed_of: set[int] = set()
+        """The partitions that had what was printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +184,13 @@ async def _print_all(
         terminal.warn(f"there is no event {begin} yet; next, to wait for it: {waiting}")
         tally.next_offsets[partition] = end
 
-    if cluster.partitions > 1 and wanted.partition is None:
+    several = cluster.partitions > 1
+    followed = chosen.source is not None and wanted.follow  # it may move once there are several
+    if wanted.partition is None and (several or followed):
         async with reading_all(cluster, wanted, stale, chosen.source) as (every, bounds):
             for partition, one in bounds.items():
-                tally.next_offsets[partition] = one.begin
-                begins(one.begin, f" of partition {partition}")
+                tally.next_offsets[partition if several else None] = one.begin
+                begins(one.begin, f" of partition {partition}" if several else "")
                 if not wanted.follow:
                     not_yet(one.begin, one.next_offset, partition)
             await _print_each(terminal, every, chosen, tally, follow=wanted.follow)
@@ -210,6 +215,7 @@ async def _print_each(
                 continue
             _print(terminal, stored, several=several)
             tally.events += 1
+            tally.printed_of.add(stored.partition)
             terminal.check_reader()
             if tally.events == chosen.max_events:
                 return
@@ -246,7 +252,8 @@ def _print(terminal: Terminal, stored: "StoredEvent", *, several: bool) -> None:
 
 def _summary(tally: ConsumeTally) -> str:
     if len(tally.next_offsets) != 1:
-        return f"{tally.events:,} events of {len(tally.next_offsets)} partitions"
+        printed = tally.printed_of
+        return f"{tally.events:,} events" + (f" of {partitions_named(printed)}" if printed else "")
     ((partition, offset),) = tally.next_offsets.items()
     of = "" if partition is None else f" of partition {partition}"
     return f"{tally.events:,} events; the next one is at offset {offset}{of}"

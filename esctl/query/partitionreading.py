@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import trio
@@ -122,15 +123,20 @@ class UntilThenOn:
 
 @asynccontextmanager
 async def reading_all(
-    cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None], source: str | None = None
+    cluster: Cluster,
+    wanted: ReadRequest,
+    stale: Callable[[Staleness], None],
+    source: str | None = None,
+    begins: Mapping[int, int] = MappingProxyType({}),
 ) -> AsyncIterator[tuple[BatchSource, Mapping[int, Bounds]]]:
     """Open all partitions, with what there is to read of each; `stale` is told how old an answer may be.
 
     With a `source`, what may have its events is read, in their order, and its partitions are given; the
-    other events there come, too. An offset in `wanted` is one of the partition that owns it now. Raises as
-    `reading` does, with the partition in the message; then nothing was read of any.
+    other events there come, too. An offset in `wanted` is one of the partition that owns it now; `begins` has
+    others, by partition. Raises as `reading` does, with the partition in the message; then nothing was read
+    of any.
     """
-    ranges = await _ranges(cluster, wanted, stale, source)
+    ranges = await _ranges(cluster, wanted, stale, source, begins)
     tenures = in_order(
         (
             tenure
@@ -140,7 +146,7 @@ async def reading_all(
         source,
     )
     bounds = {partition: one.bounds for partition, one in ranges.items()}
-    begins = {partition: one.begin for partition, one in bounds.items()}
+    starts = {partition: one.begin for partition, one in bounds.items()}
     async with AsyncExitStack() as stack:
         now = OneAfterTheOther(cluster, wanted, tenures, ranges)
         stack.push_async_callback(now.aclose)
@@ -162,35 +168,42 @@ async def reading_all(
             yield now, bounds
         elif wanted.node is None:
             log = await stack.enter_async_context(connect(cluster.addresses, cluster=cluster.identity))
-            yield Following(log.subscribe_all_batches(begins)), bounds
+            yield Following(log.subscribe_all_batches(starts)), bounds
         else:
             async with trio.open_nursery() as nursery:
-                async with MergedBatches(begins, _subscriber(cluster, wanted), nursery) as merged:
+                async with MergedBatches(starts, _subscriber(cluster, wanted), nursery) as merged:
                     yield Following(merged), bounds
                 nursery.cancel_scope.cancel()
 
 
 async def _ranges(
-    cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None], source: str | None
+    cluster: Cluster,
+    wanted: ReadRequest,
+    stale: Callable[[Staleness], None],
+    source: str | None,
+    begins: Mapping[int, int],
 ) -> dict[int, ReadRange]:
     """What there is of each partition; with a `source`, an offset is one of the partition that owns it."""
     if source is None or wanted.from_offset is None:
-        return await _settled(cluster, wanted, stale)
+        return await _settled(cluster, wanted, stale, begins)
     ends = await _settled(cluster, replace(wanted, from_offset=None, last=0), stale)
     owner = next_owner({partition: one.turn for partition, one in ends.items()}, source)
     return {**ends, owner: await _range(cluster, replace(wanted, partition=owner), _calm)}
 
 
 async def _settled(
-    cluster: Cluster, wanted: ReadRequest, stale: Callable[[Staleness], None]
+    cluster: Cluster,
+    wanted: ReadRequest,
+    stale: Callable[[Staleness], None],
+    begins: Mapping[int, int] = MappingProxyType({}),
 ) -> dict[int, ReadRange]:
     """The same, once all partitions go by one ring: else a source might have events at its new owner, and
     events before these that came to the old one only after it was asked."""
     told: dict[int | None, Staleness] = {}
 
     async def ask(partition: int | None) -> ReadRange:
-        note = partial(told.__setitem__, partition)
-        return await _range(cluster, replace(wanted, partition=partition), note)
+        note, begin = partial(told.__setitem__, partition), begins.get(partition or 0, wanted.from_offset)
+        return await _range(cluster, replace(wanted, partition=partition, from_offset=begin), note)
 
     give_up_at = trio.current_time() + SETTLE_S
     while True:

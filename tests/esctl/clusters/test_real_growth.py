@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,22 @@ import pytest
 import trio
 
 from esctl.clusters import state
-from esnode.client import connect
+from esctl.query.logreading import ReadRequest
+from esctl.query.partitionreading import reading_all
+from esctl.query.tenures import owner_under
+from esnode.client import StoredEvent, connect
 from tests.esctl.clusters.test_real_cluster import esctl, nodes_below
 
 pytestmark = pytest.mark.slow
 
 SOURCES = 40
 AT_ONCE = 40
+OFTEN_MOVED = next(
+    source
+    for source in (f"/airport/{n}" for n in range(SOURCES))
+    if len({owner_under(2, 2, source), owner_under(3, 3, source), 0}) == 3
+)
+"""Of partition 0, then of 1, then of 2."""
 
 
 @pytest.fixture
@@ -28,8 +38,20 @@ def grows(tmp_path: Path) -> Iterator[str]:
     assert nodes_below(home) == set()
 
 
-async def send_while_growing(name: str, sizes: list[int], sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every event twice, without a pause, until the ring has had all these sizes; what `ring grow` said."""
+async def read_one_source(name: str, follow: bool, found: list[StoredEvent]) -> None:
+    wanted = ReadRequest(None, None, follow, node=None)
+    async with reading_all(state.load(name), wanted, lambda _: None, OFTEN_MOVED) as (source, _):
+        while (batch := await source.next_batch()) is not None:
+            found += [one for one in batch.events() if one.event["source"] == OFTEN_MOVED]
+
+
+async def send_while_growing(
+    name: str, sizes: list[int], sent: list[dict[str, Any]], followed: list[StoredEvent]
+) -> list[dict[str, Any]]:
+    """Every event twice, without a pause, until the ring has had all these sizes; what `ring grow` said.
+
+    One source is followed meanwhile.
+    """
     said: list[dict[str, Any]] = []
     async with connect(state.load(name).addresses, timeout_s=60) as log, trio.open_nursery() as nursery:
 
@@ -44,9 +66,14 @@ async def send_while_growing(name: str, sizes: list[int], sent: list[dict[str, A
                 assert all(ack.duplicate for ack in await log.append_many(events))
 
         nursery.start_soon(send)
+        nursery.start_soon(read_one_source, name, True, followed)
         for size in sizes:
             grown = await trio.to_thread.run_sync(lambda n=size: esctl("ring", "grow", "--to", str(n)))  # type: ignore[misc]
             said.append(grown["data"])
+        last = len(sent)
+        with trio.fail_after(60):
+            while not followed or int(followed[-1].event["id"]) < last:
+                await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     return said
 
@@ -59,10 +86,17 @@ def test_a_cluster_that_takes_events_grows_twice_and_has_each_of_them_once(
     assert 0.4 < planned["moving_share"] < 0.6
     assert esctl("status")["data"]["ring"] == {"version": 1, "partitions": 1, "moving": False}
     sent: list[dict[str, Any]] = []
-    first, second = trio.run(send_while_growing, grows, [2, 3], sent)
+    followed: list[StoredEvent] = []
+    first, second = trio.run(send_while_growing, grows, [2, 3], sent, followed)
     assert [(one["version"], one["partitions"]) for one in (first, second)] == [(2, 2), (3, 3)]
     assert first["moved_keys"] > 0
     assert esctl("status")["data"]["ring"] == {"version": 3, "partitions": 3, "moving": False}
+    wanted = [one["id"] for one in sent if one["source"] == OFTEN_MOVED]
+    assert [one.event["id"] for one in followed][: len(wanted)] == wanted
+    assert [number for number, _ in groupby(followed, lambda one: one.partition)] == [0, 1, 2]
+    read: list[StoredEvent] = []
+    trio.run(read_one_source, grows, False, read)
+    assert [one.event["id"] for one in read][: len(wanted)] == wanted
     file = tmp_path / "sent.ndjson"
     file.write_text("".join(json.dumps(one) + "\n" for one in sent), encoding="utf-8")
     proof = esctl("verify", "--input", str(file))["data"]
