@@ -1,7 +1,7 @@
 """A real cluster that is given partitions while it takes events: nothing is lost, nothing is stored twice."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,15 @@ def grows(tmp_path: Path) -> Iterator[str]:
     assert nodes_below(home) == set()
 
 
-async def read_one_source(name: str, follow: bool, found: list[StoredEvent]) -> None:
+async def read_one_source(
+    name: str, follow: bool, found: list[StoredEvent], note: Callable[[StoredEvent], None] = lambda _: None
+) -> None:
     wanted = ReadRequest(None, None, follow, node=None)
     async with reading_all(state.load(name), wanted, lambda _: None, OFTEN_MOVED) as (source, _):
         while (batch := await source.next_batch()) is not None:
             found += [one for one in batch.events() if one.event["source"] == OFTEN_MOVED]
+            if found:
+                note(found[-1])
 
 
 async def send_while_growing(
@@ -65,15 +69,20 @@ async def send_while_growing(
                 sent.extend(events)
                 assert all(ack.duplicate for ack in await log.append_many(events))
 
+        arrived, goal = trio.Event(), list[int]()
+
+        def note(last: StoredEvent) -> None:
+            if goal and int(last.event["id"]) >= goal[0]:
+                arrived.set()
+
         nursery.start_soon(send)
-        nursery.start_soon(read_one_source, name, True, followed)
+        nursery.start_soon(read_one_source, name, True, followed, note)
         for size in sizes:
             grown = await trio.to_thread.run_sync(lambda n=size: esctl("ring", "grow", "--to", str(n)))  # type: ignore[misc]
             said.append(grown["data"])
-        last = len(sent)
+        goal.append(len(sent))
         with trio.fail_after(60):
-            while not followed or int(followed[-1].event["id"]) < last:
-                await trio.sleep(0.01)
+            await arrived.wait()
         nursery.cancel_scope.cancel()
     return said
 
