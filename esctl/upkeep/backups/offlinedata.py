@@ -19,6 +19,7 @@ from esnode.backup import directory
 from esnode.backup.file import BackupReader, BackupWriter
 from esnode.backup.manifest import Manifest, Origin
 from esnode.config import Ancestor, Config
+from esnode.dedup.ownership import Ownership
 from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
@@ -42,12 +43,16 @@ def open_backup(path: Path) -> BackupReader:
         raise MachineRefused(f"{path} cannot be read: {error.strerror}") from error
 
 
-def check_backup(reader: BackupReader, advance: Advance) -> None:
-    """Read every byte, follow the whole log, and rebuild what it means; raises `DamagedBackup`."""
+def check_backup(reader: BackupReader, advance: Advance) -> Ownership:
+    """Read every byte, follow the whole log, and rebuild what it means; raises `DamagedBackup`.
+
+    Gives what the log says of the ring.
+    """
     try:
-        directory.replay(
+        machine = directory.replay(
             reader, reader.manifest.origin.dedup, lambda page: advance(sum(e.count for e in page))
         )
+        return machine.ring.now
     except OSError as error:
         raise MachineRefused(f"{reader.path} cannot be read: {error.strerror}") from error
 

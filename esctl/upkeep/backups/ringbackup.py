@@ -2,7 +2,8 @@
 
 The manifest is written last: a directory without it is no backup. It has the digest of every part, so parts
 of different backups are not mixed. Each partition is read up to an end of its own that its majority confirms;
-there is no moment that is common to all. Never prints. Called by `esctl backup` and `esctl compact`.
+there is no moment that is common to all. So the ring must be at rest meanwhile: all parts go by the same one.
+Never prints. Called by `esctl backup` and `esctl compact`.
 """
 
 import json
@@ -15,7 +16,8 @@ from typing import Any, Final
 from esctl.clusters import state
 from esctl.clusters.backends.interface import Backend, NodeOptions
 from esctl.clusters.state import Cluster
-from esctl.errors import FileTaken, MachineRefused
+from esctl.errors import FileTaken, MachineRefused, RingMoving
+from esctl.query import ringrest
 from esctl.query.ringsurvey import of_each
 from esctl.ui.progress import Progress
 from esctl.upkeep.backups import create, offlinedata
@@ -31,6 +33,7 @@ RING_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 _NAME: Final = "eventstreamcore-ring-backup/v"
 FORMAT: Final = 1
+_AGAIN: Final = "run it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,10 @@ def _parts(document: Any, path: Path) -> list[str]:
 async def take(
     cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], Progress]
 ) -> RingBackup:
-    """Write the backup into a new directory; nothing is left of it after an error. See `create.take`."""
+    """Write the backup into a new directory; nothing is left of it after an error. See `create.take`.
+
+    Raises `RingMoving` where sources move, or have begun to while it was written.
+    """
     _make(into)
     whole, done = WholeProgress(cluster.partitions, begin), False
 
@@ -110,7 +116,12 @@ async def take(
         return await create.take(cluster, file, number, whole.begin, partition)
 
     try:
+        version = await ringrest.version_at_rest(cluster)
         manifests = await of_each(cluster, take_one)
+        if await ringrest.version_at_rest(cluster) != version:
+            raise RingMoving(
+                "sources have moved while the backup was written; it was removed", next_step=_AGAIN
+            )
         document = {
             "schema": f"{_NAME}{FORMAT}",
             "cluster": cluster.identity,
@@ -141,8 +152,11 @@ def _make(into: Path) -> None:
 
 def check(backup: RingBackup, advance: offlinedata.Advance) -> None:
     """Read every byte of every part, and rebuild what they mean; raises `DamagedBackup`."""
-    for reader in backup.readers:
-        offlinedata.check_backup(reader, advance)
+    owned = {
+        number: offlinedata.check_backup(reader, advance) for number, reader in enumerate(backup.readers)
+    }
+    if what := ringrest.unrest(owned):
+        raise DamagedBackup(f"{backup.path} was written while sources moved between partitions: {what}")
 
 
 def rebuild(

@@ -70,8 +70,8 @@ def test_a_database_begun_with_one_partition_goes_on_with_several(path: Path, fi
     assert [(row["partition"], row["id"]) for row in file["events"].rows] == [
         (0, "0-0"), (0, "0-1"), (2, "2-0"), (2, "2-1"),
     ]  # fmt: skip
-    assert file["events"].pks == ["partition", "offset"]
-    assert {index.name for index in file["events"].indexes} >= {"events_by_key", "events_by_type"}
+    assert file.table("events").pks == ["partition", "offset"]
+    assert {index.name for index in file.table("events").indexes} >= {"events_by_key", "events_by_type"}
 
 
 def test_a_log_that_was_restored_before_any_partitions_end_is_refused(path: Path, file: SQLite) -> None:
