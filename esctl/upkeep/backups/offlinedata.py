@@ -57,21 +57,30 @@ def check_backup(reader: BackupReader, advance: Advance) -> Ownership:
         raise MachineRefused(f"{reader.path} cannot be read: {error.strerror}") from error
 
 
-def check_survivor(cluster: Cluster, number: int) -> Config:
-    """The configuration of a stopped node whose disk may be believed; raises `SurvivorDistrusted`."""
+def check_survivor(cluster: Cluster, number: int, partition: int | None = None) -> Config:
+    """The configuration of a stopped node whose disk may be believed; raises `SurvivorDistrusted`.
+
+    With several partitions, that of its process for one of them.
+    """
     with _believing(number):
         config = node_config.load(cluster.node(number).config)
+        if partition is not None:
+            config = config.of_partition(partition)
         directory.check_source(config)
     return config
 
 
-def back_up_stopped(cluster: Cluster, number: int, into: Path, advance: Advance) -> Manifest:
+def back_up_stopped(
+    cluster: Cluster, number: int, into: Path, advance: Advance, partition: int | None = None
+) -> Manifest:
     """A backup of what a stopped node has, to the end of its log; its directory is only read.
+
+    With several partitions, of one of them.
 
     Needs as much room again beside `into` while it works. Raises `SurvivorDistrusted`, `DirectoryInUse`,
     `FileTaken`, `MachineRefused`.
     """
-    config = check_survivor(cluster, number)
+    config = check_survivor(cluster, number, partition)
 
     def origin(known_commit: int, known_offset: int) -> Origin:
         return Origin(

@@ -25,6 +25,7 @@ from esctl.verify.reading import WholeProgress
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 from esnode.config import Ancestor
+from esnode.dedup.ownership import Ownership
 from esnode.errors import DamagedBackup
 from esnode.formats import refuse_newer
 
@@ -34,6 +35,7 @@ MANIFEST: Final = "manifest.json"
 _NAME: Final = "eventstreamcore-ring-backup/v"
 FORMAT: Final = 1
 _AGAIN: Final = "run it again"
+_START: Final = "start the cluster, so that the move ends: esctl cluster start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +124,28 @@ async def take(
             raise RingMoving(
                 "sources have moved while the backup was written; it was removed", next_step=_AGAIN
             )
-        document = {
-            "schema": f"{_NAME}{FORMAT}",
-            "cluster": cluster.identity,
-            "name": cluster.name,
-            "created": create.now_text(),
-            "ring_version": RING_VERSION,
-            "partitions": [
-                {"id": n, "events": one.events, "next_offset": one.next_offset, "sha256": one.sha256}
-                for n, one in enumerate(manifests)
-            ],
-        }
-        state.write_atomically(into / MANIFEST, json.dumps(document, indent=2) + "\n")
+        _finish(cluster, into, manifests)
         done = True
     finally:
         if not done:
             shutil.rmtree(into, ignore_errors=True)
     return open_backup(into)
+
+
+def _finish(cluster: Cluster, into: Path, manifests: Sequence[Manifest]) -> None:
+    """Write the manifest: all parts are there."""
+    document = {
+        "schema": f"{_NAME}{FORMAT}",
+        "cluster": cluster.identity,
+        "name": cluster.name,
+        "created": create.now_text(),
+        "ring_version": RING_VERSION,
+        "partitions": [
+            {"id": n, "events": one.events, "next_offset": one.next_offset, "sha256": one.sha256}
+            for n, one in enumerate(manifests)
+        ],
+    }
+    state.write_atomically(into / MANIFEST, json.dumps(document, indent=2) + "\n")
 
 
 def _make(into: Path) -> None:
@@ -152,11 +159,13 @@ def _make(into: Path) -> None:
 
 def check(backup: RingBackup, advance: offlinedata.Advance) -> None:
     """Read every byte of every part, and rebuild what they mean; raises `DamagedBackup`."""
-    owned = {
-        number: offlinedata.check_backup(reader, advance) for number, reader in enumerate(backup.readers)
-    }
-    if what := ringrest.unrest(owned):
+    if what := ringrest.unrest(_owned(backup, advance)):
         raise DamagedBackup(f"{backup.path} was written while sources moved between partitions: {what}")
+
+
+def _owned(backup: RingBackup, advance: offlinedata.Advance) -> dict[int, Ownership]:
+    """What the log of each partition says of the ring; reads all of them."""
+    return {number: offlinedata.check_backup(reader, advance) for number, reader in enumerate(backup.readers)}
 
 
 def rebuild(
@@ -166,15 +175,44 @@ def rebuild(
     offlinedata.rebuild_all(backend, cluster, options, backup.readers, advance)
 
 
+def take_stopped(cluster: Cluster, into: Path, number: int, advance: offlinedata.Advance) -> RingBackup:
+    """The same of what a stopped node has, to the end of the log of each partition.
+
+    Raises what `offlinedata.back_up_stopped` does, and `RingMoving`.
+    """
+    _make(into)
+    done = False
+    try:
+        manifests = [
+            offlinedata.back_up_stopped(cluster, number, part_of(into, partition), advance, partition)
+            for partition in range(cluster.partitions)
+        ]
+        _finish(cluster, into, manifests)
+        backup = open_backup(into)
+        if what := ringrest.unrest(_owned(backup, lambda _events: None)):
+            raise RingMoving(f"{what}, as node {number} knows; the backup was removed", next_step=_START)
+        done = True
+        return backup
+    finally:
+        if not done:
+            shutil.rmtree(into, ignore_errors=True)
+
+
 def successor_options(backup: RingBackup, storage: str) -> NodeOptions:
-    """What the restored nodes must know. Of the old cluster, they have in every partition at least the events
-    before the least of the parts' ends: a client that knows more sends again what they recognise."""
-    each = [offlinedata.successor_options(manifest, storage) for manifest in backup.manifests]
+    """What the nodes of a cluster restored from this backup must know."""
+    return options_of(backup.manifests, storage)
+
+
+def options_of(manifests: Sequence[Manifest], storage: str) -> NodeOptions:
+    """The same, from the manifest of each partition, or of the only one. Of the old cluster, they have in
+    every partition at least the events before the least of the parts' ends: a client that knows more sends
+    again what they recognise."""
+    each = [offlinedata.successor_options(manifest, storage) for manifest in manifests]
     first, *others = each
     ancestors = tuple(
         Ancestor(one.cluster, min(option.ancestors[place].end_offset for option in each))
         for place, one in enumerate(first.ancestors)
     )
     if any(len(option.ancestors) != len(ancestors) for option in others):
-        raise DamagedBackup(f"the parts of {backup.path} are of different clusters")
+        raise DamagedBackup("the parts of the backup are of different clusters")
     return NodeOptions(storage=storage, dedup=first.dedup, ancestors=ancestors)

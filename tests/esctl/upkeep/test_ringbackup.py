@@ -1,6 +1,7 @@
 """A backup of several partitions: all parts of one backup or none, and a cluster that is made of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,13 +209,30 @@ def test_it_is_listed_pruned_and_remembered_as_others_are(
     assert [one.next_offset if one is not None else None for one in noted] == [8, 6, None]
 
 
-def test_what_a_backup_of_several_partitions_cannot_do_yet_is_refused(
-    make_fakes: Callable[..., FakeNodes],
+def test_an_offline_backup_has_the_log_of_every_partition_of_a_stopped_node(
+    tmp_path: Path, home: Path, make_fakes: Callable[..., FakeNodes]
 ) -> None:
+    fakes = make_fakes("again", partitions=2)
+    cluster, backup = fakes.cluster, ringbackup.open_backup(home)
+    fakes.backend.destroy(cluster)
+    options = ringbackup.successor_options(backup, "sqlite")
+    ringbackup.rebuild(fakes.backend, cluster, options, backup, lambda _: None)
+    made = tmp_path / "offline"
+    words = ["create", "--offline", "--from-node", "2", "--cluster", "again", "--save", str(made)]
+    data = Run("backup", *words, "-o", "json").data
+    assert [(one["id"], one["events"], one["from_node"]) for one in data["partitions"]] == [
+        (0, 8, 2),
+        (1, 6, 2),
+    ]
+    again = ringbackup.open_backup(made)
+    assert [one.content_hash for one in again.manifests] == [one.content_hash for one in backup.manifests]
+    shutil.rmtree(cluster.node(2).data_dir / "partition-1")
+    (error,) = Run("backup", *words[:-1], str(tmp_path / "half"), "-o", "json").document["errors"]
+    assert (error["code"], (tmp_path / "half").exists()) == ("ES4404", False)
+
+
+def test_compact_wants_to_know_the_partition(make_fakes: Callable[..., FakeNodes]) -> None:
     make_fakes("two", partitions=2)
-    for line in ("backup create --offline --from-node 1", "backup drill"):
-        (error,) = Run(*line.split(), "-o", "json").document["errors"]
-        assert error["code"] == "ES4017"
     (error,) = Run("compact", "--before", "1", "-o", "json").document["errors"]
     assert error["next"] == "esctl compact --before 1 --partition 0 --cluster two"
 
