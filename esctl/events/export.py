@@ -119,7 +119,8 @@ class Database:
         self.owner: str | None = str(rows[0]["cluster"]) if rows else None
         """Whose events are in it; None in a new one."""
         self.next_offsets = {int(row.get("partition", 0)): int(row["next_offset"]) for row in rows}
-        """Where to go on in each partition; nothing in a new one."""
+        """Where it was to be gone on with in each partition; nothing in a new one."""
+        self._reached = dict(self.next_offsets)
 
     def _add_partition(self) -> None:
         """All that is in it is of partition 0."""
@@ -145,11 +146,11 @@ class Database:
     def reached(self, partition: int, next_offset: int) -> None:
         """See `Sink`."""
         rows, self._rows = self._rows, []
-        self.next_offsets[partition] = next_offset
+        self._reached[partition] = next_offset
         with self._database.atomic():
             self._events.insert_all(rows, pk=self._pk if self._several else "offset", replace=True)
             self._export.delete_where()
-            for number, at in self.next_offsets.items():
+            for number, at in self._reached.items():
                 beside = {"partition": number} if self._several else {}
                 self._export.insert({**beside, "cluster": self._cluster, "next_offset": at})
 
