@@ -162,6 +162,7 @@ class FailoverSettings(TypedDict):
     size_bytes: int
     window: int
     x: Literal["strike"]
+    partition: NotRequired[Annotated[int, "Of several: the one whose leader is struck"]]
 
 
 class SpreadData(TypedDict):
