@@ -163,8 +163,18 @@ def _note(cluster: Cluster, name: str) -> Path:
 
 def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
     """A plan whose events nobody has sent before."""
-    from esctl.bench.openloop import events_a_batch  # loaded late: it brings trio
+    from esctl.bench.generator import sources_of  # loaded late: they bring trio
+    from esctl.bench.openloop import events_a_batch
+    from esctl.query.ringsurvey import ring_of
 
     return LoadPlan(
-        name, cluster.name, secrets.token_hex(8), rate, seconds, size, events_a_batch(rate), time.time()
+        name,
+        cluster.name,
+        secrets.token_hex(8),
+        rate,
+        seconds,
+        size,
+        events_a_batch(rate),
+        time.time(),
+        sources_of(ring_of(cluster)),
     )
