@@ -169,9 +169,9 @@ def draw(
     duration_ms: int,
     kinds: Sequence[str] = KINDS,
     per_10_s: int = 5,
+    partitions: int = 1,
     *,
     allow_quorum_loss: bool = False,
-    partitions: int = 1,
 ) -> Storm:
     """The storm of a seed: `per_10_s` faults in ten seconds on average, fewer where they have to wait.
 

@@ -209,6 +209,8 @@ async def _print_each(
     """Print what is chosen of all that comes, each event with its partition where there are several."""
     several = None not in tally.next_offsets
     while (batch := await source.next_batch()) is not None:
+        if not batch.count and len(tally.next_offsets) == 1:
+            tally.next_offsets = dict.fromkeys(tally.next_offsets, batch.next_offset)  # adopted keys
         for stored in batch.events():
             tally.next_offsets[stored.partition if several else None] = stored.offset + 1
             if chosen.source is not None and stored.event.get("source") != chosen.source:

@@ -149,16 +149,8 @@ def storm(
         wanted = _replayed(replay, voters_of(before), cluster.partitions)
     else:
         seed = secrets.randbelow(1_000_000) if seed is None else seed
-        voters = voters_of(before)
-        wanted = draw(
-            seed,
-            voters,
-            duration_ms,
-            parts,
-            intensity,
-            allow_quorum_loss=allow_quorum_loss,
-            partitions=cluster.partitions,
-        )
+        about = voters_of(before), duration_ms, parts, intensity, cluster.partitions
+        wanted = draw(seed, *about, allow_quorum_loss=allow_quorum_loss)
     _check_strength(wanted, allow_quorum_loss)
     if save is not None:
         _write(save, wanted)
@@ -196,14 +188,8 @@ def _run_storm(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) ->
         leases.heal(cluster, [f"{name}-{number}" for number in range(1, len(wanted.schedule) + 1)])
     result = StormResult(runs[0])
     if result.storm_run.served:
-        result.outcomes = [
-            _judged(run, cluster, load, partition)
-            for partition, load in zip(
-                numbers_of(cluster),
-                result.storm_run.loads,
-                strict=True,
-            )
-        ]
+        loads = zip(numbers_of(cluster), result.storm_run.loads, strict=True)
+        result.outcomes = [_judged(run, cluster, load, partition) for partition, load in loads]
     return result
 
 

@@ -205,11 +205,8 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "status metrics", "snapshot ls", "snapshot create",
-    "bundle --save x.tar.gz",
-    "export --save x.db", "fault storm --yes", "backup drill",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
-    "bench consume", "bench e2e", "bench failover --yes", "bench start", "playbook plan rolling-restart",
+    "playbook plan rolling-restart",
 )  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def test_nothing_is_told_of_nothing() -> None:
 
 
 def test_a_move_of_sources_is_told_with_its_keys_and_how_long_these_waited_whoever_drove_it() -> None:
-    plan = {"version": 3, "partitions": 4}
+    plan: dict[str, Any] = {"version": 3, "partitions": 4}
     lines = [
         line(1, 1, "ring_plan_begun", **plan),
         line(2, 2, "ring_changed", **plan),
