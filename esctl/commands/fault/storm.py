@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         StormHead,
         StormQuorum,
     )
-    from esctl.query.survey import Survey
+    from esctl.query.ringsurvey import RingSurvey
 
 APPEND_TIMEOUT_S: Final = 60.0
 LONGEST_S: Final = 3600
@@ -164,8 +164,7 @@ def storm(
         return Answer(planned, plan)
     for view in plan:
         run.terminal.view(view)
-    for survey in before.partitions:
-        _check_well(survey)
+    _check_well(before)
     what = f"break {cluster.name} {len(wanted.schedule)} times within {duration(wanted.duration_ms / 1000)}."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     result = _run_storm(run, cluster, wanted, rate)
@@ -280,12 +279,14 @@ def _write(path: Path, wanted: Storm) -> None:
         raise MachineRefused(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _check_well(survey: "Survey") -> None:
-    if survey.down or survey.rejoining or survey.leader is None:
-        raise Inconclusive(
-            f"a storm begins with every node well, and {survey.state_text}; nothing was done",
-            next_step=f"esctl status health --wait 30s --cluster {survey.cluster.name}",
-        )
+def _check_well(ring: "RingSurvey") -> None:
+    for survey in ring.partitions:
+        if survey.down or survey.rejoining or survey.leader is None:
+            of = "" if survey.partition is None else f"in partition {survey.partition}, "
+            raise Inconclusive(
+                f"a storm begins with every node well, and {of}{survey.state_text}; nothing was done",
+                next_step=f"esctl status health --wait 30s --cluster {survey.cluster.name}",
+            )
 
 
 def _quorum(wanted: Storm) -> "StormQuorum":
