@@ -229,7 +229,7 @@ class ExplainKey:
 @dataclass(frozen=True, slots=True)
 class KeyExplained:
     """`offset` is -1 when the key is not known; `expires_in_ms` is in log time, -1 for a key that expires
-    at no time."""
+    at no time, 0 for one that is not known. An adopted key is known, and has no offset either."""
 
     request_id: int
     offset: int

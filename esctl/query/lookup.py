@@ -5,21 +5,35 @@ Called by `esctl event` and `esctl event dedup`.
 """
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
 
 from esctl.clusters.state import Cluster
+from esctl.errors import EventNotFound
 from esctl.query.barrier import LogEnd, confirmed_end
+from esctl.query.logreading import ReadRequest, reading
+from esctl.query.partitionreading import BatchSource, reading_all
 from esctl.query.ringsurvey import owner_of
-from esnode import limits
 from esnode.client import KeyState, StoredEvent, connect
 from esnode.dedup.batch import event_key, identity_of
-from esnode.errors import OperationTimeout
+
+ALL: Final = ReadRequest(None, None, follow=False, node=None)
 
 
 async def at_offset(cluster: Cluster, offset: int, partition: int | None = None) -> StoredEvent | LogEnd:
-    """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`."""
+    """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`, and
+    `EventNotFound` where the offset is that of a key that was adopted."""
     async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
         events = await log.read(offset, 1)
-    return events[0] if events else await confirmed_end(cluster, partition=partition)
+    if events and events[0].offset == offset:
+        return events[0]
+    end = await confirmed_end(cluster, partition=partition)
+    if offset >= end.next_offset:
+        return end
+    raise EventNotFound(
+        f"no event is at offset {offset} of partition {partition}: a key of another partition's event is",
+        next_step=f"esctl consume --from {offset} --partition {partition} --cluster {cluster.name}",
+    )
 
 
 async def known(cluster: Cluster, source: str, event_id: str) -> KeyState:
@@ -34,18 +48,17 @@ async def in_the_log(
 ) -> StoredEvent | None:
     """Look through the whole log; `read` is told of every batch's size. Raises `OperationTimeout`.
 
-    With several partitions, that of the one that owns the source.
+    With several partitions, those that owned the source, when they did.
     """
-    wanted, partition = identity_of(event_key(source, event_id)), owner_of(cluster, source)
-    end = await confirmed_end(cluster, partition=partition)
-    async with (
-        connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log,
-        log.subscribe_batches(end.first_offset) as batches,
-    ):
-        while batches.next_offset < end.next_offset:
-            batch = await batches.next_within(limits.OPERATION_TIMEOUT_S)
-            if batch is None:
-                raise OperationTimeout(f"no events came for {limits.OPERATION_TIMEOUT_S:g} s")
+    wanted = identity_of(event_key(source, event_id))
+    async with AsyncExitStack() as stack:
+        batches: BatchSource
+        if cluster.partitions > 1:
+            opened = reading_all(cluster, ALL, lambda _stale: None, source)
+            batches, _ = await stack.enter_async_context(opened)
+        else:
+            batches = await stack.enter_async_context(reading(cluster, ALL, lambda _stale: None))
+        while (batch := await batches.next_batch()) is not None:
             identities = batch.identities()
             if wanted in identities:
                 return batch.events()[identities.index(wanted)]

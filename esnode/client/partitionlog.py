@@ -71,6 +71,11 @@ class KeyState:
     offset: int | None
     expires_in_ms: int
 
+    @property
+    def moved(self) -> bool:
+        """It is known, and in the log of the partition that owned its source before."""
+        return self.offset is None and self.expires_in_ms != 0
+
 
 class PartitionLog:
     """The log of one partition. Made by `Log`; its methods may be called from many tasks."""

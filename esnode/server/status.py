@@ -17,6 +17,7 @@ import trio
 import esnode
 from esnode.apply import Machine
 from esnode.config import Config
+from esnode.dedup.batch import UNKNOWN_OFFSET
 from esnode.faults import FaultTable
 from esnode.loop.view import View
 from esnode.raft.core import Core
@@ -108,13 +109,16 @@ class Status:
     def explain(self, key: bytes) -> tuple[int, int]:
         """The offset of the event with `key` and the log time in ms that is left to it; -1 and 0.
 
-        The time is -1 where no key expires.
+        The time is -1 where no key expires. Of an adopted key only the offset is -1: its event is in the log
+        of another partition.
         """
         keys = self.machine.keys
         offset = keys.lookup((key,)).get(key)
         if offset is None:
             return -1, 0
         expires_at_ms = keys.expires_at(offset)
+        if self.machine.ring.now.is_adopted(offset):
+            offset = UNKNOWN_OFFSET
         if expires_at_ms is None:
             assert not self.config.dedup.ttl_ms, "a known key has a time to live"
             return offset, -1

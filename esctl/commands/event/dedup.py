@@ -1,6 +1,6 @@
 """`esctl event dedup`: what becomes of an event if it is sent now, and why."""
 
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -10,6 +10,9 @@ from esctl.ui.escape import quoted
 from esctl.ui.formatting import duration
 from esctl.ui.values import Count, KeyExpiry
 from esnode.dedup.batch import event_key
+
+if TYPE_CHECKING:
+    from esnode.client import KeyState
 
 
 class EventDedupAnswer(TypedDict):
@@ -35,7 +38,7 @@ def dedup(
 
     cluster = run.cluster()
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
-    known = state.offset is not None
+    known = state.offset is not None or state.moved
     data: EventDedupAnswer = {
         "source": source,
         "id": event_id,
@@ -44,18 +47,18 @@ def dedup(
         "offset": state.offset,
         "expires_in_ms": state.expires_in_ms if known else None,
         "would_store": not known,
-        "why": _why(state.offset, state.expires_in_ms),
+        "why": _why(state),
     }
     pairs: list[tuple[str, Value]] = [
         ("source", source),
         ("id", event_id),
         ("key", Cell(str(data["key"]), Tone.DIM)),
         ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
-        ("first offset", str(state.offset) if known else None),
+        ("first offset", str(state.offset) if state.offset is not None else None),
         ("known for", left(state.expires_in_ms) if known else None),
         ("sent again", str(data["why"])),
     ]
-    if not known:
+    if state.offset is None:
         pairs.append(
             (
                 "in the log?",
@@ -72,7 +75,13 @@ def left(expires_in_ms: int) -> str:
     return f"{duration(expires_in_ms / 1000)} of log time"
 
 
-def _why(offset: int | None, expires_in_ms: int) -> str:
+def _why(state: "KeyState") -> str:
+    offset, expires_in_ms = state.offset, state.expires_in_ms
+    if state.moved:
+        return (
+            "it would be acked as a duplicate and not stored again: it is in the log of the partition that"
+            f" owned its source before; its key is known for {left(expires_in_ms)}"
+        )
     if offset is None:
         return (
             "it would be stored: it was never sent, or longer ago than the deduplication window reaches"

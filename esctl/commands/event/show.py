@@ -1,7 +1,7 @@
 """`esctl event`: one event, by its offset or by its source and id."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
 import typer
 
@@ -83,6 +83,10 @@ def _by_offset(
     return Answer(end, errors=[trouble], exit_code=Exit.ERROR)
 
 
+NOT_KNOWN: Final = "the deduplication table does not know it; looking through the whole log"
+MOVED: Final = "its source has moved since; looking through the partitions that owned it"
+
+
 def _by_id(
     run: Invocation, cluster: Cluster, source: str, event_id: str
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
@@ -92,7 +96,7 @@ def _by_id(
     state = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
         return _by_offset(run, cluster, state.offset, owner_of(cluster, source))
-    run.terminal.note("the deduplication table does not know it; looking through the whole log")
+    run.terminal.note(NOT_KNOWN if not state.moved else MOVED)
     with run.terminal.progress("looking") as bar:
         found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
     if found is not None:

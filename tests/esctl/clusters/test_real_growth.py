@@ -106,6 +106,12 @@ def test_a_cluster_that_takes_events_grows_twice_and_has_each_of_them_once(
     read: list[StoredEvent] = []
     trio.run(read_one_source, grows, False, read)
     assert [one.event["id"] for one in read][: len(wanted)] == wanted
+    found = esctl("event", "--source", OFTEN_MOVED, "--id", wanted[0])["data"]
+    assert (found["partition"], found["event"]["id"]) == (0, wanted[0])
+    known = esctl("event", "dedup", "--source", OFTEN_MOVED, "--id", wanted[0])["data"]
+    assert (known["known"], known["would_store"], known["offset"]) == (True, False, None)
+    moves = [one for one in esctl("timeline")["data"]["happenings"] if one["kind"] == "move"]
+    assert [one["details"]["moved_keys"] for one in moves] == [first["moved_keys"], second["moved_keys"]]
     file = tmp_path / "sent.ndjson"
     file.write_text("".join(json.dumps(one) + "\n" for one in sent), encoding="utf-8")
     proof = esctl("verify", "--input", str(file))["data"]
