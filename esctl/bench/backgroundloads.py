@@ -161,8 +161,8 @@ def _note(cluster: Cluster, name: str) -> Path:
     return _notes(cluster) / f"{name}.json"
 
 
-def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
-    """A plan whose events nobody has sent before."""
+async def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
+    """A plan whose events nobody has sent before, with a source for each partition that owns any."""
     from esctl.bench.generator import sources_of  # loaded late: they bring trio
     from esctl.bench.openloop import events_a_batch
     from esctl.query.ringsurvey import ring_of
@@ -176,5 +176,5 @@ def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int
         size,
         events_a_batch(rate),
         time.time(),
-        sources_of(ring_of(cluster)),
+        sources_of(await ring_of(cluster)),
     )

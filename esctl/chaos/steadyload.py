@@ -104,7 +104,7 @@ async def under_load(
 
     With several partitions, its events are of one of them. Raises what `connect` does.
     """
-    sources = (source_of(cluster, partition, SOURCE),)
+    sources = (await source_of(cluster, partition, SOURCE),)
     generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate), sources)
     opened = connect(
         cluster.addresses,

@@ -60,7 +60,9 @@ class StormRun:
     cluster: Cluster
     storm: Storm
     loads: Sequence[SteadyLoad]
-    """One, or one of each partition."""
+    """One, or one of each partition that owns sources."""
+    partitions: Sequence[int | None]
+    """Of the loads."""
     name: str
     tell: Callable[[int, ScheduledFault], None] = lambda _number, _fault: None
     results: list[FaultResult] = field(default_factory=list)

@@ -109,8 +109,7 @@ class Status:
     def explain(self, key: bytes) -> tuple[int, int]:
         """The offset of the event with `key` and the log time in ms that is left to it; -1 and 0.
 
-        The time is -1 where no key expires. Of an adopted key only the offset is -1: its event is in the log
-        of another partition.
+        The time is -1 where no key expires. The offset of a known event is -1 where another partition has it.
         """
         keys = self.machine.keys
         offset = keys.lookup((key,)).get(key)
@@ -122,7 +121,7 @@ class Status:
         if expires_at_ms is None:
             assert not self.config.dedup.ttl_ms, "a known key has a time to live"
             return offset, -1
-        return offset, expires_at_ms - self.machine.log_time_ms
+        return offset, max(1, expires_at_ms - self.machine.log_time_ms)
 
     def _dedup(self) -> dict[str, Any]:
         settings, keys, window = self.config.dedup, self.machine.keys, self.window
@@ -149,6 +148,7 @@ class Status:
         picture: dict[str, Any] = {
             "version": now.version,
             "partitions": now.partitions,
+            "logs": self.config.partitions,
             "since_offset": now.since_offset,
             "adopting_for": now.adopting_for,
             "adopting": {str(one.old_owner): one.end_offset for one in now.adopting},

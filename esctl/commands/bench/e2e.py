@@ -95,7 +95,7 @@ async def _measure(
     from esctl.commands.bench.progress import watching
     from esctl.query.ringsurvey import ring_of
 
-    sources = sources_of(ring_of(cluster))
+    sources = sources_of(await ring_of(cluster))
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch, sources)
     async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
 

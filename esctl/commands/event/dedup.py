@@ -37,8 +37,8 @@ def dedup(
     from esctl.query import lookup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
-    known = state.offset is not None or state.moved
+    state, _ = run.trio(lambda: lookup.known(cluster, source, event_id))
+    known = state.known
     data: EventDedupAnswer = {
         "source": source,
         "id": event_id,
@@ -76,20 +76,20 @@ def left(expires_in_ms: int) -> str:
 
 
 def _why(state: "KeyState") -> str:
-    offset, expires_in_ms = state.offset, state.expires_in_ms
-    if state.moved:
-        return (
-            "it would be acked as a duplicate and not stored again: it is in the log of the partition that"
-            f" owned its source before; its key is known for {left(expires_in_ms)}"
-        )
-    if offset is None:
+    if not state.known:
         return (
             "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
             " (a producer session knows what it has sent for longer, by its numbers)"
         )
-    if expires_in_ms < 0:
-        return f"it would be acked with offset {offset} and not stored again, {left(expires_in_ms)}"
+    acked = (
+        "it would be acked without an offset and not stored again, since its source has moved and another"
+        " partition has it"
+        if state.offset is None
+        else f"it would be acked with offset {state.offset} and not stored again"
+    )
+    if state.expires_in_ms < 0:
+        return f"{acked}, {left(state.expires_in_ms)}"
     return (
-        f"it would be acked with offset {offset} and not stored again; after another"
-        f" {duration(expires_in_ms / 1000)} of log time it would be stored a second time"
+        f"{acked}; after another {duration(state.expires_in_ms / 1000)} of log time it would be stored"
+        " a second time"
     )

@@ -1,7 +1,7 @@
 """`esctl event`: one event, by its offset or by its source and id."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -83,22 +83,17 @@ def _by_offset(
     return Answer(end, errors=[trouble], exit_code=Exit.ERROR)
 
 
-NOT_KNOWN: Final = "the deduplication table does not know it; looking through the whole log"
-MOVED: Final = "its source has moved since; looking through the partitions that owned it"
-
-
 def _by_id(
     run: Invocation, cluster: Cluster, source: str, event_id: str
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     from esctl.query import lookup  # loaded late: it brings trio and the client
-    from esctl.query.ringsurvey import owner_of
 
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    state, partition = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
-        return _by_offset(run, cluster, state.offset, owner_of(cluster, source))
-    run.terminal.note(NOT_KNOWN if not state.moved else MOVED)
+        return _by_offset(run, cluster, state.offset, partition)
+    run.terminal.note(f"{lookup.unplaced(state)}; looking through the whole log")
     with run.terminal.progress("looking") as bar:
-        found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
+        found = run.trio(lambda: lookup.in_the_logs(cluster, source, event_id, bar.advance))
     if found is not None:
         return _shown(found)
     trouble = Trouble(

@@ -168,17 +168,18 @@ def trace(
 
 
 def _place_of(run: Invocation, cluster: Cluster, source: str, event_id: str) -> tuple[int, int | None]:
-    """Offset and partition, by the deduplication table, or else by looking through the log; raises
-    `EventNotFound`."""
-    from esctl.query import lookup  # loaded late: it brings trio and the client
-    from esctl.query.ringsurvey import owner_of
+    """Offset and partition, by the deduplication table, or else by looking through the logs.
 
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    Raises `EventNotFound`.
+    """
+    from esctl.query import lookup  # loaded late: it brings trio and the client
+
+    state, partition = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
-        return state.offset, owner_of(cluster, source)
-    run.terminal.note("the deduplication table does not know it; looking through the whole log")
+        return state.offset, partition
+    run.terminal.note(f"{lookup.unplaced(state)}; looking through the whole log")
     with run.terminal.progress("looking") as bar:
-        found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
+        found = run.trio(lambda: lookup.in_the_logs(cluster, source, event_id, bar.advance))
     if found is None:
         raise EventNotFound(f"no event of the log has source {source!r} and id {event_id!r}")
     return found.offset, found.partition if cluster.partitions > 1 else None
@@ -340,7 +341,7 @@ def _would_send(run: Invocation, cluster: Cluster, partition: int | None) -> Ans
     from esctl.query.ringsurvey import source_of
 
     survey = run.trio(lambda: surveys.ask(cluster, partition=partition))
-    source = source_of(cluster, partition, probe.SOURCE)
+    source = run.trio(lambda: source_of(cluster, partition, probe.SOURCE))
     text = f"would append one event of source {source} to {cluster.name}; {survey.state_text}"
     data: PlannedTraceAnswer = {
         "dry_run": True,

@@ -187,16 +187,9 @@ def _run_storm(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) ->
         leases.heal(cluster, [f"{name}-{number}" for number in range(1, len(wanted.schedule) + 1)])
     result = StormResult(runs[0])
     if result.storm_run.served:
-        loads = zip(numbers_of(cluster), result.storm_run.loads, strict=True)
+        loads = zip(result.storm_run.partitions, result.storm_run.loads, strict=True)
         result.outcomes = [_judged(run, cluster, load, partition) for partition, load in loads]
     return result
-
-
-def numbers_of(cluster: Cluster) -> Sequence[int | None]:
-    """Its partitions; the only one has no number."""
-    from esctl.query.ringsurvey import numbers  # loaded late: it brings trio and the client
-
-    return numbers(cluster)
 
 
 def _judged(run: Invocation, cluster: Cluster, load: "SteadyLoad", partition: int | None) -> "DrillOutcome":
@@ -210,19 +203,21 @@ async def _pass(
 ) -> None:
     from esctl.chaos.steadyload import under_load
     from esctl.chaos.stormrun import StormRun
+    from esctl.query.ringsurvey import ring_of
 
     with run.terminal.progress("a calm before the storm") as bar:
 
         def tell(number: int, fault: ScheduledFault) -> None:
             bar.describe(f"{number} of {len(wanted.schedule)}: {fault.kind} of {fault.where}")
 
-        numbers = numbers_of(cluster)
+        several = cluster.partitions > 1
+        numbers: Sequence[int | None] = (await ring_of(cluster)).partitions if several else [None]
         async with AsyncExitStack() as stack:
             loads: list[SteadyLoad] = []
             for partition in numbers:
                 opened = under_load(cluster, rate / len(numbers), APPEND_TIMEOUT_S, partition)
                 loads.append((await stack.enter_async_context(opened))[0])
-            runs.append(StormRun(cluster, wanted, loads, name, tell))
+            runs.append(StormRun(cluster, wanted, loads, numbers, name, tell))
             await runs[0].run()
 
 

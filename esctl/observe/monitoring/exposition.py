@@ -153,7 +153,7 @@ def _of_ring(ring: RingSurvey) -> Iterator[str]:
     yield from _family("ring_version", "the ring that the nodes go by", "gauge", [(labels, said["version"])])
     yield from _family("ring_partitions", "its partitions", "gauge", [(labels, said["partitions"])])
     yield from _family("ring_moving", "1 while sources move", "gauge", [(labels, said["moving"])])
-    shares = [({**labels, "partition": str(one)}, share) for one, share in ring.ring.shares().items()]
+    shares = [({**labels, "partition": str(one)}, share) for one, share in ring.shares.items()]
     yield from _family("ring_share", "the part of all sources that the partition owns", "gauge", shares)
 
 

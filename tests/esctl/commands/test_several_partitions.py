@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog, state
@@ -430,12 +431,12 @@ def test_top_of_one_partition_has_the_words_that_it_had() -> None:
 
 def test_the_source_of_a_probe_is_one_that_its_partition_owns(four: FakeNodes) -> None:
     cluster = four.cluster
-    home = ringsurvey.owner_of(cluster, "esctl/trace")
-    assert ringsurvey.source_of(cluster, home, "esctl/trace") == "esctl/trace"
+    home = trio.run(ringsurvey.owner_of, cluster, "esctl/trace")
+    assert trio.run(ringsurvey.source_of, cluster, home, "esctl/trace") == "esctl/trace"
     for partition in range(4):
-        source = ringsurvey.source_of(cluster, partition, "esctl/trace")
-        assert ringsurvey.owner_of(cluster, source) == partition
-    assert ringsurvey.owner_of(replace(cluster, partitions=1), "esctl/trace") is None
+        source = trio.run(ringsurvey.source_of, cluster, partition, "esctl/trace")
+        assert trio.run(ringsurvey.owner_of, cluster, source) == partition
+    assert trio.run(ringsurvey.owner_of, replace(cluster, partitions=1), "esctl/trace") is None
 
 
 @pytest.mark.parametrize("line", ["event 0", "event trace 0", "event trace --live"])
