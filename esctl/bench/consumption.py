@@ -27,7 +27,7 @@ FEWEST_POINTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExtentPart:
     """What is there to read of a partition, and from whom."""
 
     partition: int | None
@@ -41,7 +41,7 @@ class Part:
 class Extent:
     """What is there to read, of one partition or of several."""
 
-    parts: Sequence[Part]
+    parts: Sequence[ExtentPart]
 
     @property
     def node(self) -> Node | None:
@@ -139,7 +139,7 @@ async def extent_of(
     """
     if cluster.partitions == 1 or partition is not None:
         return Extent([await _part(cluster, from_offset, max_events, node, partition)])
-    parts: list[Part] = []
+    parts: list[ExtentPart] = []
     empty: list[EventNotFound] = []
     for number in range(cluster.partitions):
         try:
@@ -153,7 +153,7 @@ async def extent_of(
 
 async def _part(
     cluster: Cluster, from_offset: int | None, max_events: int | None, node: int | None, partition: int | None
-) -> Part:
+) -> ExtentPart:
     end = await confirmed_end(cluster, partition=partition)
     begin = end.first_offset if from_offset is None else from_offset
     if end.first_offset == end.next_offset:
@@ -168,7 +168,7 @@ async def _part(
         )
     there = end.next_offset - begin
     chosen = cluster.node(node if node is not None else end.leader)
-    return Part(partition, chosen, chosen.id == end.leader, begin, min(there, max_events or there))
+    return ExtentPart(partition, chosen, chosen.id == end.leader, begin, min(there, max_events or there))
 
 
 async def consume(cluster: Cluster, consumption: Consumption) -> None:
@@ -187,7 +187,7 @@ async def consume(cluster: Cluster, consumption: Consumption) -> None:
         consumption.after = await usage.take(cluster)
 
 
-def _request(part: Part) -> ReadRequest:
+def _request(part: ExtentPart) -> ReadRequest:
     return ReadRequest(part.from_offset, part.events, follow=False, node=part.node, partition=part.partition)
 
 

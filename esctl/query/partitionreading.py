@@ -29,7 +29,7 @@ from esctl.query.logreading import (
     subscription,
 )
 from esctl.query.sourcefollowing import SourceFollower
-from esctl.query.tenures import Tenure, Turn, agree, in_order, next_owner, tenures_of, turn_at, turns_of
+from esctl.query.tenures import RingTurn, Tenure, agree, in_order, next_owner, tenures_of, turn_at, turns_of
 from esnode.client import BatchSubscription, MergedBatches, StoredBatch, connect, connect_node
 
 SETTLE_S: Final = 2.0
@@ -49,10 +49,10 @@ class ReadRange:
     """What there is to read of a partition, and by which rings it went."""
 
     bounds: Bounds
-    turns: Sequence[Turn]
+    turns: Sequence[RingTurn]
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> RingTurn:
         """By which ring it went at the end."""
         return turn_at(self.turns, self.bounds.next_offset)
 

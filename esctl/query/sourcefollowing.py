@@ -14,7 +14,7 @@ import trio
 
 from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.state import Cluster, Node
-from esctl.query.tenures import Turn, next_owner, turn_after, turns_of
+from esctl.query.tenures import RingTurn, next_owner, turn_after, turns_of
 from esnode.client import BatchSubscription, StoredBatch, connect, connect_node
 
 LOOK_EVERY_S: Final = 1.0
@@ -26,14 +26,14 @@ class ReadPosition:
     """How far a partition has been read, and the ring that it went by there."""
 
     offset: int
-    turn: Turn
+    turn: RingTurn
 
 
 class SourceFollower:
     """All batches of the partition that owns the source, without end. To be closed."""
 
     def __init__(
-        self, cluster: Cluster, node: Node | None, source: str, at: Mapping[int, tuple[int, Turn]]
+        self, cluster: Cluster, node: Node | None, source: str, at: Mapping[int, tuple[int, RingTurn]]
     ) -> None:
         """`at` has for each partition where to begin, and the ring that it goes by there."""
         self._cluster = cluster
@@ -67,7 +67,7 @@ class SourceFollower:
     def _owner(self) -> int:
         owner = next_owner({partition: one.turn for partition, one in self._at.items()}, self._source)
         # All that a partition has which is new came after what has been read.
-        self._at.setdefault(owner, ReadPosition(0, Turn(0, None, 0)))
+        self._at.setdefault(owner, ReadPosition(0, RingTurn(0, None, 0)))
         return owner
 
     async def _look(self) -> None:
@@ -82,9 +82,9 @@ class SourceFollower:
             await self.aclose()
             self._partition, self._look_at = owner, 0.0  # the source may have moved on from there, too
 
-    async def _turns_of(self, partition: int) -> list[Turn]:
+    async def _turns_of(self, partition: int) -> list[RingTurn]:
         """The longest story that a node tells; a node may be behind."""
-        told: list[list[Turn]] = []
+        told: list[list[RingTurn]] = []
 
         async def ask(node: Node) -> None:
             if (status := await status_of(node, partition)) is not None:

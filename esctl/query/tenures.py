@@ -16,7 +16,7 @@ from esnode.ring import FIRST_VERSION, token_of
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RingTurn:
     """From `offset` on, a partition went by the ring of `version`.
 
     `partitions` is None where that ring is not known: it may have owned any source.
@@ -35,7 +35,7 @@ class Turn:
 class Tenure:
     """The offsets of a partition from `begin` up to `end`, all taken under one ring."""
 
-    turn: Turn
+    turn: RingTurn
     partition: int
     begin: int
     end: int
@@ -46,17 +46,17 @@ def owner_under(version: int, partitions: int, source: str) -> int:
     return ring_of(version, partitions).owner(int.from_bytes(token_of(source)))
 
 
-def turns_of(ring: Mapping[str, Any]) -> list[Turn]:
+def turns_of(ring: Mapping[str, Any]) -> list[RingTurn]:
     """By what a node's status says of the `ring`: at least one turn, the first from offset 0 on."""
     version, partitions = int(ring.get("version", FIRST_VERSION)), int(ring.get("partitions", 1))
-    told = [Turn(*(int(field) for field in one)) for one in ring.get("switches", ())]
+    told = [RingTurn(*(int(field) for field in one)) for one in ring.get("switches", ())]
     if not told and version > FIRST_VERSION:  # a log that an older node has compacted
-        told = [Turn(version, partitions, int(ring["since_offset"]))]
+        told = [RingTurn(version, partitions, int(ring["since_offset"]))]
     first = told[0].version - 1 if told else version
-    return [Turn(first, None if told else partitions, 0), *told]
+    return [RingTurn(first, None if told else partitions, 0), *told]
 
 
-def tenures_of(partition: int, turns: Sequence[Turn], begin: int, end: int) -> list[Tenure]:
+def tenures_of(partition: int, turns: Sequence[RingTurn], begin: int, end: int) -> list[Tenure]:
     """What a partition has between two offsets; tenures of nothing are left out."""
     ends = [later.offset for _, later in pairwise(turns)] + [end]
     found = [
@@ -66,12 +66,12 @@ def tenures_of(partition: int, turns: Sequence[Turn], begin: int, end: int) -> l
     return [one for one in found if one.begin < one.end]
 
 
-def turn_at(turns: Sequence[Turn], offset: int) -> Turn:
+def turn_at(turns: Sequence[RingTurn], offset: int) -> RingTurn:
     """The turn that a partition is in where its log ends at `offset`."""
     return [turn for turn in turns if turn.offset <= offset][-1]
 
 
-def agree(turns: Mapping[int, Turn]) -> bool:
+def agree(turns: Mapping[int, RingTurn]) -> bool:
     """Whether all partitions of the newest ring go by it, so that none has moved sources that another has."""
     newest = max(turns.values(), key=lambda turn: turn.version)
     inside = range(newest.partitions or 0)
@@ -95,7 +95,7 @@ def in_order(tenures: Iterable[Tenure], source: str | None = None) -> list[Tenur
     return joined
 
 
-def next_owner(turns: Mapping[int, Turn], source: str) -> int:
+def next_owner(turns: Mapping[int, RingTurn], source: str) -> int:
     """The partition that is to be read on, where each has been read up to the end of its turn or of its log.
 
     One that owns the source under its own ring, the oldest first: the next owner takes nothing before that
@@ -110,8 +110,8 @@ def next_owner(turns: Mapping[int, Turn], source: str) -> int:
 
 
 def turn_after(
-    partition: int, source: str, now: Turn, turns: Sequence[Turn], offset: int, newest: int
-) -> Turn:
+    partition: int, source: str, now: RingTurn, turns: Sequence[RingTurn], offset: int, newest: int
+) -> RingTurn:
     """Where a partition stands once it has been read up to `offset`, for a reader of a source.
 
     One that owned the source stands at its first ring that gives the source away: others are read then. One
@@ -128,5 +128,5 @@ def turn_after(
     return now
 
 
-def _owns_now(turn: Turn, partition: int, source: str) -> bool:
+def _owns_now(turn: RingTurn, partition: int, source: str) -> bool:
     return turn.partitions is not None and turn.owns(partition, source)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esctl.query.tenures import (
+    RingTurn,
     Tenure,
-    Turn,
     agree,
     in_order,
     next_owner,
@@ -163,15 +163,15 @@ def test_a_source_that_is_followed_is_read_in_order_over_all_its_moves(
 
 def test_a_log_that_tells_of_its_last_switch_only_has_two_tenures() -> None:
     turns = turns_of({"version": 3, "partitions": 4, "since_offset": 70})
-    assert turns == [Turn(2, None, 0), Turn(3, 4, 70)]
+    assert turns == [RingTurn(2, None, 0), RingTurn(3, 4, 70)]
     assert [(one.begin, one.end) for one in tenures_of(1, turns, 20, 90)] == [(20, 70), (70, 90)]
     assert [(one.begin, one.end) for one in tenures_of(1, turns, 80, 90)] == [(80, 90)]
     assert turns[0].owns(1, "whatever"), "nobody knows that it did not"
 
 
 def test_what_follows_itself_in_a_partition_is_read_at_once() -> None:
-    turns = [Turn(1, None, 0), Turn(2, 2, 10), Turn(3, 3, 20)]
-    others = [Turn(1, None, 0), Turn(2, 2, 0), Turn(3, 3, 5)]
+    turns = [RingTurn(1, None, 0), RingTurn(2, 2, 10), RingTurn(3, 3, 20)]
+    others = [RingTurn(1, None, 0), RingTurn(2, 2, 0), RingTurn(3, 3, 5)]
     source = next(one for one in SOURCES if owner_under(2, 2, one) == owner_under(3, 3, one) == 0)
     each = tenures_of(0, turns, 0, 30) + tenures_of(1, others, 0, 9)
     assert [(one.partition, one.begin, one.end) for one in in_order(each, source)] == [(0, 0, 30)]
@@ -180,12 +180,14 @@ def test_what_follows_itself_in_a_partition_is_read_at_once() -> None:
 @pytest.mark.parametrize(
     ("turns", "same"),
     [
-        ({0: Turn(2, 2, 0), 1: Turn(2, 2, 0)}, True),
-        ({0: Turn(3, 1, 5), 1: Turn(2, 2, 0)}, True),
-        ({0: Turn(2, 2, 0), 1: Turn(3, 1, 5)}, False),
-        ({0: Turn(2, 2, 0), 1: Turn(2, 2, 0), 2: Turn(1, 1, 0)}, True),
+        ({0: RingTurn(2, 2, 0), 1: RingTurn(2, 2, 0)}, True),
+        ({0: RingTurn(3, 1, 5), 1: RingTurn(2, 2, 0)}, True),
+        ({0: RingTurn(2, 2, 0), 1: RingTurn(3, 1, 5)}, False),
+        ({0: RingTurn(2, 2, 0), 1: RingTurn(2, 2, 0), 2: RingTurn(1, 1, 0)}, True),
     ],
     ids=["all the same", "one that was taken away", "not yet taken over", "one that is not yet in the ring"],
 )
-def test_partitions_agree_when_all_of_the_newest_ring_go_by_it(turns: Mapping[int, Turn], same: bool) -> None:
+def test_partitions_agree_when_all_of_the_newest_ring_go_by_it(
+    turns: Mapping[int, RingTurn], same: bool
+) -> None:
     assert agree(turns) is same
