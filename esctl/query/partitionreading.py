@@ -188,7 +188,8 @@ async def _ranges(
         return await _settled(cluster, wanted, stale, begins)
     ends = await _settled(cluster, replace(wanted, from_offset=None, last=0), stale)
     owner = next_owner({partition: one.turn for partition, one in ends.items()}, source)
-    return {**ends, owner: await _range(cluster, replace(wanted, partition=owner), _calm)}
+    where = owner if cluster.partitions > 1 else None
+    return {**ends, owner: await _range(cluster, replace(wanted, partition=where), _calm)}
 
 
 async def _settled(
