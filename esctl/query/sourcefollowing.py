@@ -21,6 +21,10 @@ LOOK_EVERY_S: Final = 1.0
 """So long after a move, the events of the new partition come at the latest."""
 
 
+LOOK_TIMEOUT_S: Final = 0.3
+"""Nothing is read meanwhile: a node that hangs must not hold up those that answer."""
+
+
 @dataclass(slots=True)
 class ReadPosition:
     """How far a partition has been read, and the ring that it went by there."""
@@ -90,9 +94,10 @@ class SourceFollower:
             if (status := await status_of(node, partition)) is not None:
                 told.append(turns_of(status.get("ring", {})))
 
-        async with trio.open_nursery() as nursery:
-            for node in self._nodes:
-                nursery.start_soon(ask, node)
+        with trio.move_on_after(LOOK_TIMEOUT_S):
+            async with trio.open_nursery() as nursery:
+                for node in self._nodes:
+                    nursery.start_soon(ask, node)
         return max(told, key=lambda turns: turns[-1].version, default=[])
 
     async def _subscribe(self) -> BatchSubscription:
