@@ -113,8 +113,9 @@ def sent(two: dict[str, Any], path: Path, count: int = 400) -> Path:
     path.write_text("".join(json.dumps(one) + "\n" for one in events), encoding="utf-8")
 
     async def append() -> None:
-        for partition in range(cluster.partitions):
-            theirs = [one for one in events if ringsurvey.owner_of(cluster, one["source"]) == partition]
+        ring = await ringsurvey.ring_of(cluster)
+        for partition in ring.partitions:
+            theirs = [one for one in events if ring.owner_of(one["source"]) == partition]
             async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
                 await log.append_batch(make_batch(theirs))
 
