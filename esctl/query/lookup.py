@@ -7,6 +7,7 @@ Called by `esctl event` and `esctl event dedup`.
 from collections.abc import Callable
 
 from esctl.clusters.state import Cluster
+from esctl.errors import EventNotFound
 from esctl.query.barrier import LogEnd, confirmed_end
 from esctl.query.ringsurvey import numbers, owner_of
 from esnode import limits
@@ -16,10 +17,19 @@ from esnode.errors import OperationTimeout
 
 
 async def at_offset(cluster: Cluster, offset: int, partition: int | None = None) -> StoredEvent | LogEnd:
-    """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`."""
+    """The event at `offset`, or where the log ends when there is none yet; raises `OffsetOutOfRange`, and
+    `EventNotFound` where the offset is that of a key that was adopted."""
     async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
         events = await log.read(offset, 1)
-    return events[0] if events else await confirmed_end(cluster, partition=partition)
+    if events and events[0].offset == offset:
+        return events[0]
+    end = await confirmed_end(cluster, partition=partition)
+    if offset >= end.next_offset:
+        return end
+    raise EventNotFound(
+        f"no event is at offset {offset} of partition {partition}: a key of another partition's event is",
+        next_step=f"esctl consume --from {offset} --partition {partition} --cluster {cluster.name}",
+    )
 
 
 async def known(cluster: Cluster, source: str, event_id: str) -> tuple[KeyState, int | None]:

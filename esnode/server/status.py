@@ -153,6 +153,8 @@ class Status:
             "adopting_for": now.adopting_for,
             "adopting": {str(one.old_owner): one.end_offset for one in now.adopting},
         }
+        if now.switches:
+            picture["switches"] = [[one.version, one.partitions, one.offset] for one in now.switches]
         if now.plan is not None:
             picture["plan"] = dataclasses.asdict(now.plan)
         if self.view.last_move:
