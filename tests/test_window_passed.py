@@ -93,6 +93,24 @@ async def test_a_retry_that_outlasts_the_window_is_refused_and_stored_once(
         assert stored.count(EVENT["id"]) == 1
 
 
+async def test_who_has_long_not_heard_where_the_log_ends_can_append_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first attempt is refused, and with the refusal it hears of the end."""
+    monkeypatch.setattr("esnode.limits.LOG_END_TOLD_S", 3600)
+    async with (
+        local_cluster(tmp_path, dedup=Dedup.of_keys(30, ttl_ms=0)) as cluster,
+        connect(cluster.addresses) as others,
+        connect(cluster.addresses) as log,
+    ):
+        await log.append({**EVENT, "id": "first"})
+        await others.append_many([{**EVENT, "id": f"other {number}"} for number in range(100)])
+        with trio.fail_after(10):
+            assert not (await log.append(EVENT)).duplicate
+        stored = [one.event["id"] for one in await others.read(0, 1000)]
+        assert (len(stored), stored.count(EVENT["id"])) == (102, 1)
+
+
 async def test_a_retry_within_the_window_is_acked_with_its_offset(tmp_path: Path) -> None:
     network = Network()
     async with (

@@ -195,7 +195,7 @@ def _check_size(survey: "RingSurvey", to: int, fits: bool, than_now: str, other:
     if not fits and not survey.ring_data()["moving"]:
         now = quantity(len(survey.ring.partitions), "partition")
         raise InvalidArgument(
-            f"the ring of {name} has {now}: {to} are {than_now}; nothing was done",
+            f"the ring of {name} has {now}, and {to} would be {than_now}; nothing was done",
             next_step=f"esctl ring {other} --to {to} --cluster {name}",
         )
 

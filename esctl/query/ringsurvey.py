@@ -60,14 +60,6 @@ class RingSurvey:
         return dict.fromkeys(range(self.cluster.partitions), 0.0) | self.ring.shares()
 
     @property
-    def since(self) -> dict[int, int]:
-        """For each partition, where its log stood when it took up its ring, as far as any node tells."""
-        return {
-            survey.partition or 0: int(_said_of_ring(survey).get("since_offset", 0))
-            for survey in self.partitions
-        }
-
-    @property
     def worst(self) -> Survey:
         """The partition of which the fewest more nodes may fail; without a leader it is worse still."""
         return min(self.partitions, key=lambda survey: (survey.serves, survey.may_fail, len(survey.up)))
@@ -173,6 +165,15 @@ async def ring_of(cluster: Cluster) -> Ring:
     if cluster.partitions == 1:
         return Ring(FIRST_VERSION, range(1))
     return (await ask(cluster, only=0)).ring
+
+
+async def ring_since(cluster: Cluster) -> tuple[Ring, Mapping[int, int]]:
+    """The same, and of each of several partitions where its log stood when it took up its ring."""
+    if cluster.partitions == 1:
+        return await ring_of(cluster), {}
+    survey = await ask(cluster)
+    since = {one.partition or 0: int(_said_of_ring(one).get("since_offset", 0)) for one in survey.partitions}
+    return survey.ring, since
 
 
 async def owner_of(cluster: Cluster, source: str) -> int | None:

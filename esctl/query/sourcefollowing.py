@@ -19,8 +19,6 @@ from esnode.client import BatchSubscription, StoredBatch, connect, connect_node
 
 LOOK_EVERY_S: Final = 1.0
 """So long after a move, the events of the new partition come at the latest."""
-
-
 LOOK_TIMEOUT_S: Final = 0.3
 """Nothing is read meanwhile: a node that hangs must not hold up those that answer."""
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from esnode.dedup.ownership import ring_of
-from esnode.ring import FIRST_VERSION, token_of
+from esnode.ring import FIRST_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RingTurn:
 
     def owns(self, partition: int, source: str) -> bool:
         """Whether the partition may have owned the source then."""
-        return self.partitions is None or owner_under(self.version, self.partitions, source) == partition
+        return self.partitions is None or ring_of(self.version, self.partitions).owner_of(source) == partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,6 @@ class Tenure:
     partition: int
     begin: int
     end: int
-
-
-def owner_under(version: int, partitions: int, source: str) -> int:
-    """The partition that owns the source under that ring."""
-    return ring_of(version, partitions).owner(int.from_bytes(token_of(source)))
 
 
 def turns_of(ring: Mapping[str, Any]) -> list[RingTurn]:
@@ -106,7 +101,7 @@ def next_owner(turns: Mapping[int, RingTurn], source: str) -> int:
         return min(owners, key=lambda partition: turns[partition].version)
     newest = max(turns.values(), key=lambda turn: turn.version)
     assert newest.partitions is not None, "the last turn of a log is that of its ring"
-    return owner_under(newest.version, newest.partitions, source)
+    return ring_of(newest.version, newest.partitions).owner_of(source)
 
 
 def turn_after(

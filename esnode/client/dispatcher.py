@@ -416,11 +416,9 @@ class Dispatcher:
 
     def _can_go_again(self, error: EventStreamError) -> bool:
         """Another owner may take it, or the same one when the client has heard where its log ends now."""
-        return (
-            self.router is not None
-            if isinstance(error, Moved)
-            else (isinstance(error, WindowPassed) and error.definite)
-        )
+        if isinstance(error, Moved):
+            return self.router is not None
+        return isinstance(error, WindowPassed) and error.definite
 
     def _refused_for_good(self, request: Request, error: EventStreamError) -> None:
         """What this node says is of its own log, as it is now."""

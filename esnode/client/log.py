@@ -254,7 +254,7 @@ class Log:
     async def _open_retired(self) -> None:
         """Begin with the logs whose partitions the ring has lost: their events can be read still."""
         if self._settings.partition is None:
-            self._open_up_to((await self._first.status())["ring"]["logs"])
+            self._open_up_to((await self._first.status()).get("ring", {}).get("logs", 0))
 
     async def aclose(self) -> None:
         """Give up what still waits, and close every subscription that was opened here."""

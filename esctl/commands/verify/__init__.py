@@ -61,9 +61,8 @@ def verify(
     cluster = run.cluster()
     begun = time.monotonic()
     expected = Expected(list(inputs or ()))
-    ring = run.trio(lambda: ringsurvey.ask(cluster))
-    since = ring.since if cluster.partitions > 1 else {}
-    history = RingHistory(ring.ring, [node.id for node in cluster.nodes], since)
+    ring, since = run.trio(lambda: ringsurvey.ring_since(cluster))
+    history = RingHistory(ring, [node.id for node in cluster.nodes], since)
     readings = run.trio(lambda: _examine(run, cluster, history, expected, wait))
     with run.terminal.progress("comparing"):
         verdicts = history.verdicts(exact=exact, strict=strict)

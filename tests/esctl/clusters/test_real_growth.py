@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,12 @@ import trio
 
 from esctl.clusters import state
 from esnode.client import connect
-from tests.esctl.clusters.test_real_cluster import esctl, nodes_below
+from tests.esctl.clusters.test_real_cluster import esctl
 
 pytestmark = pytest.mark.slow
 
 SOURCES = 40
 AT_ONCE = 40
-
-
-@pytest.fixture
-def grows(tmp_path: Path) -> Iterator[str]:
-    """A running cluster of one partition; gone after the test, with all its processes."""
-    home = tmp_path / "data"
-    esctl("cluster", "up", "grows", "--data-dir", str(home))
-    yield "grows"
-    esctl("cluster", "destroy", "grows", "--confirm", "grows")
-    assert nodes_below(home) == set()
 
 
 async def send_meanwhile(name: str, changes: list[str], sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -64,14 +53,14 @@ def prove(sent: list[dict[str, Any]], file: Path) -> None:
 
 
 def test_a_cluster_that_takes_events_grows_and_shrinks_and_has_each_of_them_once(
-    grows: str, tmp_path: Path
+    one_partition: str, tmp_path: Path
 ) -> None:
     planned = esctl("ring", "grow", "--to", "2", "--dry-run")["data"]
     assert (planned["restarts"], planned["partitions"]) == ([1, 2, 3], 2)
     assert 0.4 < planned["moving_share"] < 0.6
     assert esctl("status")["data"]["ring"] == {"version": 1, "partitions": 1, "moving": False}
     sent: list[dict[str, Any]] = []
-    first, second = trio.run(send_meanwhile, grows, ["grow 2", "grow 3"], sent)
+    first, second = trio.run(send_meanwhile, one_partition, ["grow 2", "grow 3"], sent)
     assert [(one["version"], one["partitions"]) for one in (first, second)] == [(2, 2), (3, 3)]
     assert first["moved_keys"] > 0
     assert esctl("status")["data"]["ring"] == {"version": 3, "partitions": 3, "moving": False}
@@ -80,9 +69,9 @@ def test_a_cluster_that_takes_events_grows_and_shrinks_and_has_each_of_them_once
     assert (again["version"], again["partitions"]) == (3, 3), "there is nothing left to do"
     assert esctl("ring", "show")["data"]["ring"]["version"] == 3
     refused = esctl("ring", "grow", "--to", "2", code=2)["errors"][0]
-    assert refused["next"] == "esctl ring shrink --to 2 --cluster grows"
+    assert refused["next"] == "esctl ring shrink --to 2 --cluster one"
     before = len(sent)
-    (third,) = trio.run(send_meanwhile, grows, ["shrink 2"], sent)
+    (third,) = trio.run(send_meanwhile, one_partition, ["shrink 2"], sent)
     assert (third["version"], third["partitions"], third["moved_keys"] > 0) == (4, 2, True)
     assert [row["share"] > 0 for row in esctl("ring", "show")["data"]["partitions"]] == [True, True, False]
     prove(sent, tmp_path / "sent.ndjson")
@@ -97,6 +86,6 @@ def test_a_cluster_that_takes_events_grows_and_shrinks_and_has_each_of_them_once
         assert found["event"] == one
         known = esctl("event", "dedup", "--source", one["source"], "--id", one["id"])["data"]
         assert (known["known"], known["would_store"]) == (True, False)
-    trio.run(send_meanwhile, grows, ["grow 3"], sent)
+    trio.run(send_meanwhile, one_partition, ["grow 3"], sent)
     prove(sent, tmp_path / "sent.ndjson")
     assert esctl("ring", "shrink", "--to", "4", code=2)["errors"][0]["next"].startswith("esctl ring grow")

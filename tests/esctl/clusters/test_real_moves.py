@@ -1,9 +1,7 @@
 """A source of a real cluster moves from partition to partition: who reads it gets all of it, in order."""
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ import trio
 from esctl.clusters import state
 from esctl.query.logreading import ReadRequest
 from esctl.query.partitionreading import reading_all
-from esctl.query.tenures import owner_under
 from esnode.client import StoredEvent, connect
-from tests.esctl.clusters.test_real_cluster import esctl, nodes_below
+from esnode.dedup.ownership import ring_of
+from tests.esctl.clusters.test_real_cluster import esctl
 
 pytestmark = pytest.mark.slow
 
@@ -22,19 +20,10 @@ PAUSE_S = 0.01
 SOURCE = next(
     source
     for source in (f"/airport/{n}" for n in range(1000))
-    if [owner_under(2, 2, source), owner_under(3, 3, source), owner_under(4, 2, source)] == [1, 2, 1]
+    if [ring_of(2, 2).owner_of(source), ring_of(3, 3).owner_of(source), ring_of(4, 2).owner_of(source)]
+    == [1, 2, 1]
 )
 """Of partition 0, then of 1, of 2, and of 1 again."""
-
-
-@pytest.fixture
-def moves(tmp_path: Path) -> Iterator[str]:
-    """A running cluster of one partition; gone after the test, with all its processes."""
-    home = tmp_path / "data"
-    esctl("cluster", "up", "moves", "--data-dir", str(home))
-    yield "moves"
-    esctl("cluster", "destroy", "moves", "--confirm", "moves")
-    assert nodes_below(home) == set()
 
 
 async def read(name: str, found: list[StoredEvent], until: list[int] | None = None) -> None:
@@ -72,11 +61,11 @@ async def move(name: str, changes: list[str], followed: list[StoredEvent]) -> in
     return sent
 
 
-def test_a_source_that_moves_is_read_in_its_order_and_found_where_it_was(moves: str) -> None:
+def test_a_source_that_moves_is_read_in_its_order_and_found_where_it_was(one_partition: str) -> None:
     followed: list[StoredEvent] = []
-    sent = trio.run(move, moves, ["grow 2", "grow 3", "shrink 2"], followed)
+    sent = trio.run(move, one_partition, ["grow 2", "grow 3", "shrink 2"], followed)
     now: list[StoredEvent] = []
-    trio.run(read, moves, now)
+    trio.run(read, one_partition, now)
     for seen in (followed, now):
         assert [int(one.event["id"]) for one in seen] == list(range(sent))
         assert [number for number, _ in groupby(seen, lambda one: one.partition)] == [0, 1, 2, 1]

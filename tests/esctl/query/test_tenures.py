@@ -14,12 +14,12 @@ from esctl.query.tenures import (
     agree,
     in_order,
     next_owner,
-    owner_under,
     tenures_of,
     turn_after,
     turn_at,
     turns_of,
 )
+from esnode.dedup.ownership import ring_of
 
 SOURCES = [f"/sensor/{n}" for n in range(12)]
 Stored = tuple[str, int]
@@ -74,7 +74,7 @@ class Rings:
         """In the partition that takes it now; in none while it moves."""
         for number, log in enumerate(self.logs):
             ring = log.ring
-            if owner_under(ring["version"], ring["partitions"], source) == number:
+            if ring_of(ring["version"], ring["partitions"]).owner_of(source) == number:
                 log.events.append((source, self.counts[source]))
                 self.counts[source] += 1
                 return
@@ -172,7 +172,7 @@ def test_a_log_that_tells_of_its_last_switch_only_has_two_tenures() -> None:
 def test_what_follows_itself_in_a_partition_is_read_at_once() -> None:
     turns = [RingTurn(1, None, 0), RingTurn(2, 2, 10), RingTurn(3, 3, 20)]
     others = [RingTurn(1, None, 0), RingTurn(2, 2, 0), RingTurn(3, 3, 5)]
-    source = next(one for one in SOURCES if owner_under(2, 2, one) == owner_under(3, 3, one) == 0)
+    source = next(one for one in SOURCES if ring_of(2, 2).owner_of(one) == ring_of(3, 3).owner_of(one) == 0)
     each = tenures_of(0, turns, 0, 30) + tenures_of(1, others, 0, 9)
     assert [(one.partition, one.begin, one.end) for one in in_order(each, source)] == [(0, 0, 30)]
 
