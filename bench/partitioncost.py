@@ -152,18 +152,24 @@ async def compare(home: Path, arguments: argparse.Namespace) -> int:
     return int(ratio > BAR_RATIO)
 
 
-def main(words: Sequence[str]) -> int:
-    """The program; its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.partitioncost")
-    parser.add_argument("--partitions", type=int, default=4)
-    parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0)
+def parser_of(name: str, *, times: int, seconds: float, rate: float) -> argparse.ArgumentParser:
+    """The options of a measurement with a load; `rate` is in events a second, 0 for a closed loop."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}")
+    parser.add_argument("--times", type=int, default=times)
+    parser.add_argument("--seconds", type=float, default=seconds)
     parser.add_argument("--warmup", type=float, default=2.0)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--window", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--storage", default="sqlite")
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()))
+    return parser
+
+
+def main(words: Sequence[str]) -> int:
+    """The program; its exit code."""
+    parser = parser_of("partitioncost", times=5, seconds=8.0, rate=0.0)
+    parser.add_argument("--partitions", type=int, default=4)
     arguments = parser.parse_args(words)
     return trio.run(compare, arguments.home, arguments)
 

@@ -25,7 +25,7 @@ from typing import Final
 import trio
 
 from bench.floor.cluster import NODES, state_in
-from bench.partitioncost import SIZE_BYTES, cpu_s, running
+from bench.partitioncost import SIZE_BYTES, cpu_s, parser_of, running
 from bench.testcluster import WholeBatches, note, say
 from esctl.bench.generator import Generator, sources_of
 from esctl.bench.runner import Load
@@ -37,6 +37,7 @@ from esctl.query.ringsurvey import ring_of
 
 LEADERS_CORE: Final = 0
 OTHERS_CORE: Final = 1
+SETTLE_S: Final = 60.0
 OVERHEAD_BYTES: Final = 20
 """Of an event in a frame: its key of 16 bytes, and its share of the heads of batch and frame."""
 
@@ -92,11 +93,12 @@ async def roles_of(cluster: Cluster) -> Roles:
 async def settled(cluster: Cluster) -> None:
     """Return once each partition is led by its preferred node: later its leadership would move."""
     preferred = {partition: cluster.nodes[partition % NODES].id for partition in range(cluster.partitions)}
-    while cluster.partitions > 1:
-        found = {one["id"]: one["leader"] for one in (await ringsurvey.ask(cluster)).leaders()}
-        if found == preferred:
-            return
-        await trio.sleep(0.2)  # nothing tells
+    with trio.fail_after(SETTLE_S):
+        while cluster.partitions > 1:
+            found = {one["id"]: one["leader"] for one in (await ringsurvey.ask(cluster)).leaders()}
+            if found == preferred:
+                return
+            await trio.sleep(0.2)  # nothing tells
 
 
 async def measure(cluster: Cluster, plan: WholeBatches) -> RoleCosts:
@@ -174,18 +176,10 @@ async def measure_all(home: Path, arguments: argparse.Namespace) -> None:
 
 def main(words: Sequence[str]) -> None:
     """The program."""
-    parser = argparse.ArgumentParser(prog="python -m bench.rolecosts")
+    parser = parser_of("rolecosts", times=3, seconds=6.0, rate=10_000.0)
     parser.add_argument("--partitions", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--warmup", type=float, default=2.0)
-    parser.add_argument("--rate", type=float, default=10_000.0)
-    parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--window", type=int, default=64)
-    parser.add_argument("--storage", default="sqlite")
     parser.add_argument("--cores", type=int, default=16)
     parser.add_argument("--network-gbit", type=float, default=10.0)
-    parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args(words)
     trio.run(measure_all, arguments.home, arguments)
 
