@@ -28,7 +28,7 @@ from bench.testcluster import say
 from esnode.client import Log, connect, connect_node
 from esnode.config import Address, Config, Member, dump
 from esnode.errors import EventStreamError
-from esnode.ring import FIRST_VERSION, Ring, token_of
+from esnode.ring import FIRST_VERSION, Ring
 from esnode.upkeep.placement import spread
 
 NODES: Final = 3
@@ -159,9 +159,7 @@ class Sender:
 async def transfers(nodes: Sequence[Node], number: int) -> tuple[list[float], list[float]]:
     """The longest gaps without an ack: around each transfer, and as long without one."""
     ring = Ring(FIRST_VERSION, range(PARTITIONS))
-    source = next(
-        name for n in count() if ring.owner(int.from_bytes(token_of(name := f"/s/{n}"), "big")) == 0
-    )
+    source = next(name for n in count() if ring.owner_of(name := f"/s/{n}") == 0)
     addresses = [str(node.config.me.client) for node in nodes]
     with_one, without = [], []
     async with connect(addresses, partition=0, batch_ms=0) as log, trio.open_nursery() as nursery:

@@ -99,7 +99,8 @@ async def measure(cluster: Cluster, plan: TrialPlan) -> Cost:
     """One run."""
     pids = processes_of(cluster)
     assert len(pids) == NODES * (cluster.partitions + 1 if cluster.partitions > 1 else 1)
-    generator = Generator(secrets.token_hex(8), SIZE_BYTES, plan.batch, sources_of(ring_of(cluster)))
+    sources = sources_of(await ring_of(cluster))
+    generator = Generator(secrets.token_hex(8), SIZE_BYTES, plan.batch, sources)
     entries = await entries_of(cluster)
     async with connecting(cluster, plan) as log, trio.open_nursery() as nursery:
         load = Load(log, generator, plan)

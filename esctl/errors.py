@@ -394,6 +394,15 @@ class NodeStillRuns(OperatorError):
     next_step = "leave out --offline"
 
 
+class RingMoving(OperatorError):
+    """Sources are moving from one partition to another, and a backup now would have some of them twice or in
+    none. Nothing was done, or it was undone."""
+
+    code = "ES4409"
+    title = "refused while sources are moving between partitions"
+    next_step = "esctl ring show"
+
+
 class ExportOfAnother(CallerError):
     """The file contains events of another cluster, or of this cluster before a restore."""
 

@@ -228,8 +228,10 @@ class ExplainKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyExplained:
-    """`offset` is -1 when the key is not known; `expires_in_ms` is in log time, -1 for a key that expires
-    at no time."""
+    """`expires_in_ms` is in log time: 0 when the key is not known, -1 for a key that expires at no time.
+
+    `offset` is -1 when the key is not known, or when the event is in the log of another partition.
+    """
 
     request_id: int
     offset: int

@@ -83,6 +83,10 @@ class Ring:
         """The partition that owns `token`: that of the first point at or after it, around the circle."""
         return self._owners[bisect_left(self._points, token) % len(self._points)]
 
+    def owner_of(self, source: str) -> int:
+        """The partition that owns the events of a source."""
+        return self.owner(int.from_bytes(token_of(source)))
+
     def owns_all(self, keys: bytes, partition: int) -> bool:
         """Whether the token of each of these packed keys is of `partition`."""
         tokens = dict.fromkeys(_token_unpacker(len(keys) // limits.KEY_BYTES).unpack(keys))

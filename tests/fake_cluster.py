@@ -92,12 +92,14 @@ class FakeLog:
         ranges = tuple(OffsetRange(self.offsets[key], 1) for key in keys)
         return ranges, len(keys) - len(fresh)
 
-    def add_entry(self, count: int, keys: bytes, payload: bytes, term: int) -> None:
+    def add_entry(
+        self, count: int, keys: bytes, payload: bytes, term: int, kind: EntryKind = EntryKind.BATCH
+    ) -> None:
         self.entries.append(
             seal(
                 index=len(self.entries) + 1,
                 term=term,
-                kind=EntryKind.BATCH,
+                kind=kind,
                 base_offset=self.next_offset,
                 log_time_ms=0,
                 count=count,
@@ -247,9 +249,9 @@ class FakeNode:
             case Subscribe():
                 return message
             case StatusRequest(request_id):
-                return StatusReply(request_id, {"id": self.id})
+                return StatusReply(request_id, {"id": self.id} | self.cluster.ring_status)
             case ExplainKey(request_id, key):
-                return KeyExplained(request_id, log.offsets.get(key, -1), 1000)
+                return KeyExplained(request_id, log.offsets.get(key, -1), 1000 if key in log.offsets else 0)
             case _:
                 raise AssertionError(f"the client sent {message}")
 
@@ -326,6 +328,8 @@ class FakeCluster:
         self.name = name
         self.partition = partition
         self.partitions = partitions
+        self.logs: int | None = None
+        """Of how many partitions there is a log, whether the ring still has them or not."""
         self.ring_version = 1
         self.owns: Callable[[Batch], bool] = lambda _batch: True
         self.term = 1
@@ -357,6 +361,11 @@ class FakeCluster:
         self.leader = node_id
         for node in self.nodes.values():
             await node.say_leader()
+
+    @property
+    def ring_status(self) -> dict[str, Any]:
+        """What a status says of the ring: nothing where a test does not care."""
+        return {} if self.logs is None else {"ring": {"logs": self.logs}}
 
     def grow(self, count: int, start: int = 0) -> None:
         """Put `count` events in the log, one entry each, behind every client's back."""

@@ -45,7 +45,7 @@ class FakePartitions:
     def __init__(self, nursery: trio.Nursery, partitions: int, size: int = 3) -> None:
         self.parts = [FakeCluster(nursery, size, "fake", number, partitions) for number in range(partitions)]
         for number, part in enumerate(self.parts):
-            part.leader = number % size + 1
+            part.leader, part.logs = number % size + 1, partitions
         self.addresses = self.parts[0].addresses
         self.is_down = False
         """Whether no node takes a connection."""
@@ -76,6 +76,7 @@ class FakePartitions:
 
     def _go_by(self, number: int, version: int, partitions: int) -> None:
         part, ring = self.parts[number], Ring(version, range(partitions))
+        part.logs = len(self.parts)
         part.ring_version, part.partitions = version, partitions
         part.owns = lambda batch: ring.owns_all(batch.keys, number)
 

@@ -24,6 +24,7 @@ class Taken:
     ranges: Sequence[OffsetRange]
     duplicates: int = 0
     resent: bool = False
+    partitions: Sequence[int] = ()
 
 
 class FloorClient:

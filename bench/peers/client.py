@@ -81,6 +81,7 @@ class Receipt:
     ranges: Sequence[OffsetRange]
     duplicates: int
     resent: bool
+    partitions: Sequence[int] = ()
 
 
 @dataclass(slots=True, eq=False)

@@ -104,10 +104,12 @@ class BackgroundLoad:
         books: Ledger,
         samples: TextIO,
     ) -> None:
-        self.witness = Witness()
+        self.witnesses = {number: Witness() for number in range(len(plan.sources))}
+        """Of each partition."""
         self.stopping = trio.Event()
         self._log, self._plan, self._books, self._samples = log, plan, books, samples
-        self._generator = Generator(plan.run, plan.size, plan.batch)
+        self._generator = Generator(plan.run, plan.size, plan.batch, plan.sources)
+        self._several = len(plan.sources) > 1
         self._loop = OpenLoop(
             plan.rate, plan.batch, most_behind_s=MOST_BEHIND_S, passed_over=self._take_passed_over
         )
@@ -132,17 +134,22 @@ class BackgroundLoad:
     async def _append(self, turn: Turn) -> None:
         first, batch = self._generator.made, self._generator.next_batch()
         begun_s, count = trio.current_time(), batch.count
+        owner = first // self._plan.batch % len(self._plan.sources) if self._several else None
         self._sent += count
         try:
             taken = await self._log.append_batch(batch)
         except EventStreamError as error:
-            self._books.failed(first, count, (begun_s, trio.current_time()), definite=error.definite)
+            times = (begun_s, trio.current_time())
+            self._books.failed(first, count, times, definite=error.definite, partition=owner)
             self._failed += count if error.definite else 0
             self._unknown += 0 if error.definite else count
             return
         now_s = trio.current_time()
-        self._books.acked(first, count, (begun_s, now_s), taken.ranges, taken.duplicates)
-        self.witness.acked(batch.keys, taken.ranges)
+        if self._several and taken.partitions:
+            owner = taken.partitions[0]  # a batch is of one source
+        self._books.acked(first, count, (begun_s, now_s), taken.ranges, taken.duplicates, owner)
+        if (witness := self.witnesses.get(owner or 0)) is not None:
+            witness.acked(batch.keys, taken.ranges)
         self._acked += count
         self._longest_gap_s = max(self._longest_gap_s, now_s - self._last_ack_s)
         self._last_ack_s = now_s
@@ -184,8 +191,8 @@ class BackgroundLoad:
             "max_ms": _percentile(latencies, 100),
             "silence_ms": round(silence_s * 1000, 1),
             "longest_gap_ms": round(max(self._longest_gap_s, silence_s) * 1000, 1),
-            "acked_lost": self.witness.lost,
-            "checked": self.witness.checked,
+            "acked_lost": sum(witness.lost for witness in self.witnesses.values()),
+            "checked": sum(witness.checked for witness in self.witnesses.values()),
         }
         self._samples.write(jsonlines.line_of(sample).decode())
         self._samples.flush()
@@ -214,10 +221,13 @@ async def follow(subscription: BatchSubscription, witness: Witness) -> None:
 async def work(directory: Path, plan: LoadPlan) -> None:
     """All of it."""
     from esctl.query.barrier import confirmed_end
+    from esctl.query.eachpartition import of_each
 
     backgroundloads.note_self(directory)
     cluster = state.load(plan.cluster)
-    end = await confirmed_end(cluster, APPEND_TIMEOUT_S)
+    ends = await of_each(
+        cluster, lambda partition: confirmed_end(cluster, APPEND_TIMEOUT_S, partition=partition)
+    )
     opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=APPEND_TIMEOUT_S)
     with (
         (directory / ledger.LEDGER).open("a", encoding="ascii") as books,
@@ -226,7 +236,10 @@ async def work(directory: Path, plan: LoadPlan) -> None:
     ):
         async with opened as log, trio.open_nursery() as nursery:
             load = BackgroundLoad(log, plan, Ledger(books), samples)
-            nursery.start_soon(follow, log.subscribe_batches(end.next_offset), load.witness)
+            for number, witness in load.witnesses.items():
+                partition = number if cluster.partitions > 1 else None
+                batches = log.subscribe_batches(ends[number].next_offset, partition=partition)
+                nursery.start_soon(follow, batches, witness)
             nursery.start_soon(_heed, signals, load.stopping)
             say_ready()
             await load.run()

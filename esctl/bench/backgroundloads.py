@@ -161,10 +161,20 @@ def _note(cluster: Cluster, name: str) -> Path:
     return _notes(cluster) / f"{name}.json"
 
 
-def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
-    """A plan whose events nobody has sent before."""
-    from esctl.bench.openloop import events_a_batch  # loaded late: it brings trio
+async def new_plan(name: str, cluster: Cluster, rate: float, seconds: float, size: int) -> LoadPlan:
+    """A plan whose events nobody has sent before, with a source for each partition that owns any."""
+    from esctl.bench.generator import sources_of  # loaded late: they bring trio
+    from esctl.bench.openloop import events_a_batch
+    from esctl.query.ringsurvey import ring_of
 
     return LoadPlan(
-        name, cluster.name, secrets.token_hex(8), rate, seconds, size, events_a_batch(rate), time.time()
+        name,
+        cluster.name,
+        secrets.token_hex(8),
+        rate,
+        seconds,
+        size,
+        events_a_batch(rate),
+        time.time(),
+        sources_of(await ring_of(cluster)),
     )

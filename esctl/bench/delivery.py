@@ -6,8 +6,8 @@ run in this process, on one clock. Never prints. Called by `esctl bench e2e`.
 """
 
 from array import array
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
 from esctl.query.barrier import confirmed_end
 from esctl.query.logreading import ReadRequest, reading
+from esctl.query.ringsurvey import numbers
 from esnode.client import StoredBatch
 
 
@@ -65,16 +66,21 @@ class FollowedLog(Protocol):
 
 
 @asynccontextmanager
-async def following(cluster: Cluster, node: int | None) -> AsyncIterator["Followed"]:
-    """Open a subscription at the end of the log, on `node` or on the leader.
+async def following(cluster: Cluster, node: int | None) -> AsyncIterator[list["Followed"]]:
+    """Open a subscription at the end of the log, on `node` or on the leader; of each partition, by number.
 
     Raises `NodeNotFound`, `Unreachable`, `NoQuorum`, `OperationTimeout`.
     """
-    end = await confirmed_end(cluster)
-    chosen = cluster.node(node if node is not None else end.leader)
-    wanted = ReadRequest(end.next_offset, None, follow=True, node=chosen)
-    async with reading(cluster, wanted, lambda _stale: None) as source:
-        yield Followed(source, end.next_offset, chosen.id, follower=chosen.id != end.leader)
+    followed: list[Followed] = []
+    async with AsyncExitStack() as stack:
+        for partition in numbers(cluster):
+            end = await confirmed_end(cluster, partition=partition)
+            chosen = cluster.node(node if node is not None else end.leader)
+            wanted = ReadRequest(end.next_offset, None, follow=True, node=chosen, partition=partition)
+            source = await stack.enter_async_context(reading(cluster, wanted, lambda _stale: None))
+            one = Followed(source, end.next_offset, chosen.id, follower=chosen.id != end.leader)
+            followed.append(one)
+        yield followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class EndToEnd:
     """A load and its deliveries, ended both."""
 
     trial: Trial
-    followed: Followed
+    followed: Sequence[Followed]
     delivered: Recorder
     """The batches that came, each with its delivery for its end."""
     undelivered: int
@@ -128,23 +134,30 @@ class EndToEnd:
 
 async def run_end_to_end(
     log: Appender,
-    followed: Followed,
+    followed: Sequence[Followed],
     look: Look,
     generator: Generator,
     plan: TrialPlan,
     begun: Callable[[Load], None] = lambda _load: None,
 ) -> EndToEnd:
-    """Run a load beside the subscription; `begun` is handed the load when it starts."""
-    deliveries = Deliveries(followed.from_offset)
+    """Run a load beside the subscriptions, one of each partition; `begun` is handed the load when it
+    starts."""
+    deliveries = [Deliveries(one.from_offset) for one in followed]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_note, followed.source, deliveries)
+        for one, came in zip(followed, deliveries, strict=True):
+            nursery.start_soon(_note, one.source, came)
         trial = await run_trial(log, look, generator, plan, begun)
         acks = trial.load.recorder
-        if acks.events:
-            with trio.move_on_after(DRAIN_S):
-                await deliveries.wait_for(int(acks.last_offsets.max()))
+        offsets, partitions = acks.last_offsets, acks.partitions
+        with trio.move_on_after(DRAIN_S):
+            for number, came in enumerate(deliveries):
+                if (theirs := offsets[partitions == number]).size:
+                    await came.wait_for(int(theirs.max()))
         nursery.cancel_scope.cancel()
-    delivered = acks.ended_at(deliveries.times(acks.last_offsets))
+    ends_s = np.full(len(offsets), np.nan)
+    for number, came in enumerate(deliveries):
+        ends_s[partitions == number] = came.times(offsets[partitions == number])
+    delivered = acks.ended_at(ends_s)
     return EndToEnd(trial, followed, delivered, acks.events - delivered.events)
 
 

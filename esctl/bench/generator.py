@@ -34,7 +34,7 @@ def sources_of(ring: Ring) -> tuple[str, ...]:
     found: dict[int, str] = {}
     for number in count(1):
         source = f"{SOURCE}/{number}"
-        found.setdefault(ring.owner(int.from_bytes(token_of(source))), source)
+        found.setdefault(ring.owner_of(source), source)
         if len(found) == len(ring.partitions):
             break
     return tuple(found[partition] for partition in ring.partitions)

@@ -59,17 +59,25 @@ class Recorder:
         self._acked = array("d")
         self._counts = array("q")
         self._last_offsets = array("q")
+        self._partitions = array("q")
 
     def record(
-        self, intended_s: float, sent_s: float, acked_s: float, count: int, last_offset: int = NO_OFFSET
+        self,
+        intended_s: float,
+        sent_s: float,
+        acked_s: float,
+        count: int,
+        last_offset: int = NO_OFFSET,
+        partition: int = 0,
     ) -> None:
         """A batch was acked: when its first event was meant to be sent, when it was sent and acked, and the
-        offset of its last event."""
+        offset of its last event, in which partition."""
         self._intended.append(intended_s)
         self._sent.append(sent_s)
         self._acked.append(acked_s)
         self._counts.append(count)
         self._last_offsets.append(last_offset)
+        self._partitions.append(partition)
 
     @property
     def events(self) -> int:
@@ -81,6 +89,11 @@ class Recorder:
         """The offset of the last event of each batch, in the order of the acks."""
         return np.array(self._last_offsets, dtype=np.int64)
 
+    @property
+    def partitions(self) -> NDArray[np.int64]:
+        """The partition of each batch, in the order of the acks."""
+        return np.array(self._partitions, dtype=np.int64)
+
     def ended_at(self, ends_s: NDArray[np.float64]) -> "Recorder":
         """The same batches with other ends than their acks, in the same order; NaN leaves a batch out."""
         other = Recorder(self._interval_s)
@@ -91,6 +104,7 @@ class Recorder:
                 float(ends_s[place]),
                 self._counts[place],
                 self._last_offsets[place],
+                self._partitions[place],
             )
         return other
 

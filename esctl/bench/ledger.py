@@ -3,8 +3,10 @@
 A directory a load: `plan.json`, `samples.jsonl` (an object a line) and `ledger.jsonl`. A line of the ledger
 is `[what, first, count, begun, ended, ranges, duplicates]` for one batch: `a` was acked, at `ranges` of
 [base offset, count]; `r` was refused for certain; `u` has no answer. Its events have the ids `RUN-first` and
-on. Times are seconds of one clock that never goes back. What was not written when the process died was
-promised to nobody here. Read by playbooks and their exactly-once check; written by `background.py`.
+on, and one source: the sources of the plan take turns, a batch each. With several partitions, a line ends
+with that of the batch. Times are seconds of one clock that never goes back. What was not written when the
+process died was promised to nobody here. Read by playbooks and their exactly-once check; written by
+`background.py`.
 """
 
 import json
@@ -63,11 +65,20 @@ class LoadPlan:
     batch: int
     begun: float = 0.0
     """Seconds since 1970."""
+    sources: Sequence[str] = (SOURCE,)
+    """Of its events: one of each partition."""
+
+    def source_of(self, first: int) -> str:
+        """That of the batch that begins with event `first`."""
+        return self.sources[first // self.batch % len(self.sources)]
 
 
 def write_plan(directory: Path, plan: LoadPlan) -> None:
     """Keep the plan; raises `MachineRefused`."""
-    write_atomically(directory / PLAN, json.dumps(asdict(plan)) + "\n")
+    written = asdict(plan)
+    if len(plan.sources) == 1:
+        del written["sources"]  # as it was when there was one partition only
+    write_atomically(directory / PLAN, json.dumps(written) + "\n")
 
 
 def read_plan(directory: Path) -> LoadPlan:
@@ -76,6 +87,8 @@ def read_plan(directory: Path) -> LoadPlan:
         plan = LoadPlan(**json.loads((directory / PLAN).read_text(encoding="utf-8")))
         if not all(isinstance(number, int | float) for number in (plan.rate, plan.seconds, plan.begun)):
             raise TypeError("what should be numbers is not")
+        if not plan.sources or not all(isinstance(source, str) for source in plan.sources):
+            raise TypeError("its sources are none")
         return plan
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunUnreadable(f"{directory / PLAN} cannot be used: {error}") from error
@@ -88,34 +101,53 @@ class Ledger:
         self._file = file
 
     def acked(
-        self, first: int, count: int, times: tuple[float, float], ranges: Sequence[OffsetRange], known: int
+        self,
+        first: int,
+        count: int,
+        times: tuple[float, float],
+        ranges: Sequence[OffsetRange],
+        known: int,
+        partition: int | None = None,
     ) -> None:
         """A batch was acked; `known` of its events the log had already."""
-        self._line([ACKED, first, count, *times, [[r.base_offset, r.count] for r in ranges], known])
+        placed = [[r.base_offset, r.count] for r in ranges]
+        self._line([ACKED, first, count, *times, placed, known], partition)
 
-    def failed(self, first: int, count: int, times: tuple[float, float], *, definite: bool) -> None:
+    def failed(
+        self,
+        first: int,
+        count: int,
+        times: tuple[float, float],
+        *,
+        definite: bool,
+        partition: int | None = None,
+    ) -> None:
         """A batch was refused, or nobody knows what became of it."""
-        self._line([REFUSED if definite else UNKNOWN, first, count, *times, [], 0])
+        self._line([REFUSED if definite else UNKNOWN, first, count, *times, [], 0], partition)
 
     def flush(self) -> None:
         """What was written can be read."""
         self._file.flush()
 
-    def _line(self, fields: list[Any]) -> None:
-        self._file.write(jsonlines.line_of(fields).decode())
+    def _line(self, fields: list[Any], partition: int | None) -> None:
+        beside = [] if partition is None else [partition]
+        self._file.write(jsonlines.line_of([*fields, *beside]).decode())
 
 
-def operations_of(directory: Path) -> tuple[Operations, int]:
-    """All that the ledger says, to be held against the log; and how many events it has as acked.
+def operations_of(directory: Path, partition: int = 0) -> tuple[Operations, int]:
+    """All that the ledger says of a partition, to be held against its log; and how many events it has as
+    acked.
 
     Take it before the log is read: what is acked afterwards is not in it. Raises `RunUnreadable`.
     """
-    run = read_plan(directory).run
+    plan = read_plan(directory)
     operations, acked = Operations(), 0
     for line in jsonlines.read(directory / LEDGER).splitlines():
         try:
-            what, first, count, begun, ended, ranges, known = json.loads(line)
-            attempt = operations.append_begins(keys_of(run, first, count), begun)
+            what, first, count, begun, ended, ranges, known, *where = json.loads(line)
+            if (where or [0])[0] != partition:
+                continue
+            attempt = operations.append_begins(keys_of(plan, first, count), begun)
             if what == ACKED:
                 operations.acked(attempt, [OffsetRange(base, n) for base, n in ranges], ended, known)
                 acked += count
@@ -126,9 +158,12 @@ def operations_of(directory: Path) -> tuple[Operations, int]:
     return operations, acked
 
 
-def keys_of(run: str, first: int, count: int) -> bytes:
-    """The packed keys of the events from `RUN-first` on, as the generator makes them."""
-    return b"".join(event_key(SOURCE, f"{run}-{number:0{DIGITS}}") for number in range(first, first + count))
+def keys_of(plan: LoadPlan, first: int, count: int) -> bytes:
+    """The packed keys of the batch from `RUN-first` on, as the generator makes them."""
+    source = plan.source_of(first)
+    return b"".join(
+        event_key(source, f"{plan.run}-{number:0{DIGITS}}") for number in range(first, first + count)
+    )
 
 
 def last_sample(directory: Path) -> SampleData | None:

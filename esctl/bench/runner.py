@@ -129,7 +129,9 @@ class Load:
             self.errors[error.code] = self.errors.get(error.code, 0) + batch.count
             return
         self.acked += batch.count
-        self.recorder.record(intended_s, sent_s, trio.current_time(), batch.count, _last_offset(taken.ranges))
+        partition = taken.partitions[-1] if taken.partitions else 0
+        last_offset = _last_offset(taken.ranges)
+        self.recorder.record(intended_s, sent_s, trio.current_time(), batch.count, last_offset, partition)
 
 
 def _last_offset(ranges: Sequence[OffsetRange]) -> int:

@@ -129,7 +129,7 @@ def cost(before: Usage, after: Usage, events: int) -> dict[str, float | None]:
         "client_cpu_us_per_event": client_cost(before, after, events),
     }
     if after.partitions > 1:
-        found["nodes_cpu_us_per_event"] = _each(_sum([_spent(node, before) for node in after.nodes]), events)
+        found["nodes_cpu_us_per_event"] = cost_of_all(before, after, events)
     return found
 
 
@@ -142,6 +142,16 @@ def cost_of(node_id: int, before: Usage, after: Usage, events: int) -> float | N
     """Processor time in microseconds for each of `events`, of one node whatever its role."""
     (node,) = [one for one in after.nodes if one.id == node_id]
     return _each(_spent(node, before), events)
+
+
+def cost_of_all(before: Usage, after: Usage, events: int) -> float | None:
+    """The same of all nodes together."""
+    return _each(_sum([_spent(node, before) for node in after.nodes]), events)
+
+
+def memory_of(node_id: int, after: Usage) -> int | None:
+    """The resident memory of one node."""
+    return next(one.rss_bytes for one in after.nodes if one.id == node_id)
 
 
 def _use(report: Report) -> NodeUse:

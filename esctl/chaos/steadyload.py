@@ -14,10 +14,11 @@ from typing import Final
 
 import trio
 
-from esctl.bench.generator import Generator
+from esctl.bench.generator import SOURCE, Generator
 from esctl.bench.openloop import MOST_BEHIND_S, WINDOW, OpenLoop, Turn, events_a_batch
 from esctl.clusters.state import Cluster
 from esctl.events.producer import Appender
+from esctl.query.ringsurvey import source_of
 from esctl.verify.operations import Operations
 from esnode.client import Log, connect
 from esnode.errors import EventStreamError
@@ -97,14 +98,21 @@ class SteadyLoad:
 
 @asynccontextmanager
 async def under_load(
-    cluster: Cluster, rate: float, append_timeout_s: float
+    cluster: Cluster, rate: float, append_timeout_s: float, partition: int | None = None
 ) -> AsyncIterator[tuple[SteadyLoad, Log]]:
     """A load that is ready to run against the cluster, with events of its own, and the client that it has.
 
-    Raises what `connect` does.
+    With several partitions, its events are of one of them. Raises what `connect` does.
     """
-    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate))
-    opened = connect(cluster.addresses, cluster=cluster.identity, window=WINDOW, timeout_s=append_timeout_s)
+    sources = (await source_of(cluster, partition, SOURCE),)
+    generator = Generator(secrets.token_hex(8), EVENT_BYTES, events_a_batch(rate), sources)
+    opened = connect(
+        cluster.addresses,
+        cluster=cluster.identity,
+        partition=partition,
+        window=WINDOW,
+        timeout_s=append_timeout_s,
+    )
     async with opened as log:
         yield SteadyLoad(log, generator, rate), log
 

@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, NotRequired, TypedDict
 
 from esctl.errors import InvalidArgument, InvalidStorm
 from esctl.faults.nodeorders import Order, block, on_links
@@ -54,6 +54,7 @@ class ScheduledFaultData(TypedDict):
     kind: str
     node: NodeId
     parameters: dict[str, int]
+    partition: NotRequired[Annotated[Count, "Only the node's process for this one of several partitions"]]
 
 
 _Schedule = TypedDict("_Schedule", {"gusts": list[ScheduledFaultData]})  # noqa: UP013  # an old word, for old files
@@ -77,6 +78,13 @@ class ScheduledFault:
     kind: str
     node: int
     parameters: Mapping[str, int] = field(default_factory=dict, hash=False)
+    partition: int | None = None
+    """Of several: only the node's process for this one; None for the whole node."""
+
+    @property
+    def where(self) -> str:
+        """What it strikes, for people."""
+        return f"node {self.node}" + ("" if self.partition is None else f", partition {self.partition}")
 
     @property
     def weighs(self) -> bool:
@@ -108,13 +116,16 @@ class ScheduledFault:
 
     def as_data(self) -> ScheduledFaultData:
         """For files and the JSON answer."""
-        return {
+        data: ScheduledFaultData = {
             "at_ms": self.at_ms,
             "for_ms": self.for_ms,
             "kind": self.kind,
             "node": self.node,
             "parameters": dict(self.parameters),
         }
+        if self.partition is not None:
+            data["partition"] = self.partition
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +169,14 @@ def draw(
     duration_ms: int,
     kinds: Sequence[str] = KINDS,
     per_10_s: int = 5,
+    partitions: int = 1,
     *,
     allow_quorum_loss: bool = False,
 ) -> Storm:
-    """The storm of a seed: `per_10_s` faults in ten seconds on average, fewer where they have to wait."""
+    """The storm of a seed: `per_10_s` faults in ten seconds on average, fewer where they have to wait.
+
+    With several partitions, half of them strike a whole node, and half its process for one partition.
+    """
     numbers = tuple(sorted(voters))
     spare = len(numbers) if allow_quorum_loss else (len(numbers) - 1) // 2
     source = random.Random(seed)
@@ -171,12 +186,13 @@ def draw(
         due_ms += round(source.expovariate(per_10_s / 10_000))
         for_ms, kind = source.randint(SHORTEST_MS, LONGEST_MS), source.choice(list(kinds))
         node = source.choice(numbers)
+        only = source.choice([None, source.randrange(partitions)]) if partitions > 1 else None
         parameters = {name: source.randint(*span) for name, span in SPANS[kind].items()}
         at_ms = _free_at(schedule, node, kind, max(at_ms, due_ms), spare)
         if at_ms + SHORTEST_MS > duration_ms:
             return Storm(seed, numbers, duration_ms, tuple(schedule))
         for_ms = min(for_ms, duration_ms - at_ms)
-        schedule.append(ScheduledFault(at_ms, for_ms, kind, node, _nonzero(parameters)))
+        schedule.append(ScheduledFault(at_ms, for_ms, kind, node, _nonzero(parameters), only))
 
 
 def struck_at(schedule: Iterable[ScheduledFault], at_ms: int) -> set[int]:
@@ -211,8 +227,9 @@ def kinds_of(text: str | None) -> tuple[str, ...]:
 
 def _read_fault(data: Mapping[str, Any], voters: Sequence[int]) -> ScheduledFault:
     parameters = {str(name): int(value) for name, value in data["parameters"].items()}
+    only = int(data["partition"]) if "partition" in data else None
     fault = ScheduledFault(
-        int(data["at_ms"]), int(data["for_ms"]), str(data["kind"]), int(data["node"]), parameters
+        int(data["at_ms"]), int(data["for_ms"]), str(data["kind"]), int(data["node"]), parameters, only
     )
     if fault.kind not in KINDS or fault.node not in voters or fault.at_ms < 0 or fault.for_ms < SHORTEST_MS:
         raise ValueError(f"{fault.kind} of node {fault.node} at {fault.at_ms} ms cannot be set")

@@ -5,7 +5,8 @@ the calm has come: no fault is active, and something is acked that was sent afte
 what became of each fault. Never prints. Called by `esctl fault storm`.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,10 @@ class StormRun:
 
     cluster: Cluster
     storm: Storm
-    load: SteadyLoad
+    loads: Sequence[SteadyLoad]
+    """One, or one of each partition that owns sources."""
+    partitions: Sequence[int | None]
+    """Of the loads."""
     name: str
     tell: Callable[[int, ScheduledFault], None] = lambda _number, _fault: None
     results: list[FaultResult] = field(default_factory=list)
@@ -78,14 +82,16 @@ class StormRun:
         self.begun_s = trio.current_time()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.load.run)
+                for load in self.loads:
+                    nursery.start_soon(load.run)
                 async with trio.open_nursery() as setting:
                     for number, result in enumerate(self.results, 1):
                         setting.start_soon(self._set, number, result)
                     await trio.sleep(self.storm.duration_ms / 1000)  # a storm has its time
                 await self._calm_down()
                 self.ended_s = trio.current_time()
-                self.load.end()
+                for load in self.loads:
+                    load.end()
         finally:
             with trio.move_on_after(CLEAN_UP_S, shield=True):
                 await nodes.heal(self.cluster, [self.name, *(result.id for result in self.results)])
@@ -93,19 +99,45 @@ class StormRun:
 
     @property
     def longest_gap_ms(self) -> float | None:
-        """The longest time between two acks."""
-        gap_s = longest_gap_s(self.load.acks_s, self.begun_s, self.ended_s or self.begun_s)
-        return None if gap_s is None else round(gap_s * 1000, 1)
+        """The longest time between two acks of the same load."""
+        end_s = self.ended_s or self.begun_s
+        gaps_s = [longest_gap_s(load.acks_s, self.begun_s, end_s) for load in self.loads]
+        known_s = [gap_s for gap_s in gaps_s if gap_s is not None]
+        return round(max(known_s) * 1000, 1) if len(known_s) == len(gaps_s) else None
+
+    @property
+    def sent(self) -> int:
+        """Events of all loads."""
+        return sum(load.sent for load in self.loads)
+
+    @property
+    def acked(self) -> int:
+        """Events of all loads."""
+        return sum(load.acked for load in self.loads)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Events without an ack, by the code of the error."""
+        found = Counter[str]()
+        for load in self.loads:
+            found.update(load.errors)
+        return dict(found)
 
     async def _set(self, number: int, result: FaultResult) -> None:
         fault = result.fault
         await trio.sleep(fault.at_ms / 1000)
         self.tell(number, fault)
         try:
-            if fault.kind in ON_PROCESSES:
+            if fault.kind == "kill" and fault.partition is not None:
+                # Its own node starts it again: that is over at once, and no lease has to end it.
+                backend = backend_named(self.cluster.backend)
+                await backend.kill_replica(self.cluster, fault.node, fault.partition)
+                result.hits = 1
+            elif fault.kind in ON_PROCESSES:
                 await trio.to_thread.run_sync(partial(self._stop, result))
             else:
-                await nodes.set_all(self.cluster, fault.orders(self.storm.voters, result.id), fault.for_ms)
+                orders = fault.orders(self.storm.voters, result.id)
+                await nodes.set_all(self.cluster, orders, fault.for_ms, fault.partition)
             ledger.note(self.cluster, result.id, [_way(fault.kind)], [fault.node])
         except EventStreamError as error:
             result.missed = str(error)
@@ -113,8 +145,9 @@ class StormRun:
     def _stop(self, result: FaultResult) -> None:
         """In a thread: a watchdog is waited for."""
         fault = result.fault
-        stopped = leases.begin(self.cluster, result.id, fault.kind, fault.node, fault.for_ms)
-        leases.strike(self.cluster, stopped)
+        names = {fault.node: result.id}
+        for one in leases.begin_all(self.cluster, names, fault.kind, fault.for_ms, fault.partition):
+            leases.strike(self.cluster, one)
         result.hits = 1
 
     async def _calm_down(self) -> None:
@@ -126,7 +159,9 @@ class StormRun:
                 if not ids & kept:
                     break
                 await trio.sleep(LOOK_EVERY_S)  # a watchdog is another process: its note is looked at
-            await self.load.wait_answered(trio.current_time())
+            since_s = trio.current_time()
+            for load in self.loads:
+                await load.wait_answered(since_s)
             self.served = True
 
     def _count(self, logs: Mapping[int, Path], log_ends: Mapping[int, int]) -> None:

@@ -100,6 +100,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "esctl ring grow --to 4 --dry-run  # what would move?",
         "esctl ring grow --to 4",
     ),
+    "ring shrink": (
+        "esctl ring shrink --to 3 --dry-run  # what would move?",
+        "esctl ring shrink --to 3",
+    ),
     "ring where": (
         "esctl ring where --source sensor-7  # who takes its events?",
         "esctl ring where --source sensor-7 -o json",

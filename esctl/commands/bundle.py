@@ -48,7 +48,7 @@ class BundleAnswer(BundleData):
     bytes: Count
 
 
-@command(app, "bundle")
+@command(app, "bundle", partitions=True)
 def bundle(
     run: Invocation,
     into: Annotated[
@@ -89,17 +89,21 @@ def bundle(
 
 def _facts(run: Invocation, cluster: "Cluster") -> dict[str, Any]:
     """What is true now, by the name of its file."""
+    from esctl.commands.status import ringtable  # loaded late: it brings trio and the client
     from esctl.observe.host.examination import examine
     from esctl.query import checkup
 
     looked = run.trio(lambda: checkup.examine(cluster))
+    of_several = None if looked.ring is None else ringtable.answer_of(looked.ring)
+    statuses = [
+        {str(report.node.id): report.status or {"why": report.why} for report in survey.reports}
+        for survey in looked.surveys
+    ]
     return {
         "about": {"versions": versions(), "system": platform.platform(), "made": auditlog.now()},
-        "status": dict(table.answer_of(looked.survey).data),
+        "status": dict((of_several or table.answer_of(looked.survey)).data),
         "health": dict(health.answer_of(looked).data),
-        "nodes": {
-            str(report.node.id): report.status or {"why": report.why} for report in looked.survey.reports
-        },
+        "nodes": statuses[0] if looked.ring is None else {"partitions": statuses},
         "doctor": [finding.as_data() for finding in examine()],
     }
 

@@ -11,6 +11,7 @@ from esctl.cli.invocation import MAX_NUMBER, Invocation, command, new_typer
 from esctl.errors import InvalidArgument
 from esctl.exits import exit_of
 from esctl.ui.answer import Tone, Trouble
+from esctl.ui.formatting import partitions_named
 from esctl.ui.terminal import Output, Terminal
 from esctl.ui.values import Count
 from esnode.errors import EventStreamError
@@ -41,6 +42,8 @@ class ConsumeTally:
         self.events = 0
         self.next_offsets: dict[int | None, int] = {}
         """The key is None where the cluster has one partition."""
+        self.printed_of: set[int] = set()
+        """The partitions that had what was printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,7 @@ def consume(
 
     cluster = run.cluster()
     one = None if partition is None else run.partition(cluster, partition)
-    if of_source is not None and one is None and cluster.partitions > 1:
-        one = _owner_of(cluster, of_source)
-    beginning = _beginning(cluster, place, last, one, follow=follow)
+    beginning = _beginning(cluster, place, last, one, of_source, follow=follow)
     from_node = cluster.node(node) if node is not None else None
     bound = max_events if of_source is None else None  # else what is read is not what is counted
     wanted = ReadRequest(beginning.from_offset, bound, follow, from_node, beginning.last, one)
@@ -136,7 +137,13 @@ def consume(
 
 
 def _beginning(
-    cluster: "Cluster", place: str | None, last: int | None, partition: int | None, *, follow: bool
+    cluster: "Cluster",
+    place: str | None,
+    last: int | None,
+    partition: int | None,
+    source: str | None = None,
+    *,
+    follow: bool,
 ) -> Beginning:
     """What --from, --last and --follow say of where to begin."""
     if place is not None and last is not None:
@@ -145,20 +152,12 @@ def _beginning(
         last = 0
     if place is None or not place.isdigit():
         return Beginning(None, last)
-    if partition is None and cluster.partitions > 1:
+    if partition is None and source is None and cluster.partitions > 1:
         raise InvalidArgument(
             f"{cluster.name} has {cluster.partitions} partitions, and each has offsets of its own",
             next_step=f"esctl consume --from {place} --partition 0 --cluster {cluster.name}",
         )
     return Beginning(int(place), last)
-
-
-def _owner_of(cluster: "Cluster", source: str) -> int:
-    """The partition of a source."""
-    from esctl.query.ringsurvey import ring_of
-    from esnode.ring import token_of
-
-    return ring_of(cluster).owner(int.from_bytes(token_of(source)))
 
 
 async def _print_all(
@@ -177,21 +176,30 @@ async def _print_all(
                 f"the events before {offset}{where} are no longer kept; this begins with the first that is"
             )
 
-    if cluster.partitions > 1 and wanted.partition is None:
-        async with reading_all(cluster, wanted, stale) as (every, bounds):
+    def not_yet(begin: int, end: int, partition: int | None) -> None:
+        if begin <= end:
+            return
+        of = "" if partition is None else f" --partition {partition}"
+        waiting = f"esctl consume --from {begin} --follow{of} --cluster {cluster.name}"
+        terminal.warn(f"there is no event {begin} yet; next, to wait for it: {waiting}")
+        tally.next_offsets[partition] = end
+
+    several = cluster.partitions > 1
+    followed = chosen.source is not None and wanted.follow  # it may move once there are several
+    if wanted.partition is None and (several or followed):
+        async with reading_all(cluster, wanted, stale, chosen.source) as (every, bounds):
             for partition, one in bounds.items():
-                tally.next_offsets[partition] = one.begin
-                begins(one.begin, f" of partition {partition}")
+                tally.next_offsets[partition if several else None] = one.begin
+                begins(one.begin, f" of partition {partition}" if several else "")
+                if not wanted.follow:
+                    not_yet(one.begin, one.next_offset, partition)
             await _print_each(terminal, every, chosen, tally, follow=wanted.follow)
         return
     async with reading(cluster, wanted, stale) as source:
         tally.next_offsets[wanted.partition] = source.begins_at
         begins(source.begins_at)
         if source.ends_before is not None:
-            of = "" if wanted.partition is None else f" --partition {wanted.partition}"
-            waiting = f"esctl consume --from {wanted.from_offset} --follow{of} --cluster {cluster.name}"
-            terminal.warn(f"there is no event {wanted.from_offset} yet; next, to wait for it: {waiting}")
-            tally.next_offsets[wanted.partition] = source.ends_before
+            not_yet(source.begins_at, source.ends_before, wanted.partition)
         await _print_each(terminal, source, chosen, tally, follow=wanted.follow)
 
 
@@ -201,12 +209,15 @@ async def _print_each(
     """Print what is chosen of all that comes, each event with its partition where there are several."""
     several = None not in tally.next_offsets
     while (batch := await source.next_batch()) is not None:
+        if not batch.count and len(tally.next_offsets) == 1:
+            tally.next_offsets = dict.fromkeys(tally.next_offsets, batch.next_offset)  # adopted keys
         for stored in batch.events():
             tally.next_offsets[stored.partition if several else None] = stored.offset + 1
             if chosen.source is not None and stored.event.get("source") != chosen.source:
                 continue
             _print(terminal, stored, several=several)
             tally.events += 1
+            tally.printed_of.add(stored.partition)
             terminal.check_reader()
             if tally.events == chosen.max_events:
                 return
@@ -243,7 +254,8 @@ def _print(terminal: Terminal, stored: "StoredEvent", *, several: bool) -> None:
 
 def _summary(tally: ConsumeTally) -> str:
     if len(tally.next_offsets) != 1:
-        return f"{tally.events:,} events of all partitions"
+        printed = tally.printed_of
+        return f"{tally.events:,} events" + (f" of {partitions_named(printed)}" if printed else "")
     ((partition, offset),) = tally.next_offsets.items()
     of = "" if partition is None else f" of partition {partition}"
     return f"{tally.events:,} events; the next one is at offset {offset}{of}"

@@ -133,7 +133,7 @@ async def _send(
         async with opened as log:
             watch = watch_for(run.terminal, bar, cluster, tally, settings.timeout_s, describe)
             producer = Producer(log, window=settings.window, rate=settings.rate, tally=tally, watch=watch)
-            ring = ring_of(cluster) if cluster.partitions > 1 else None
+            ring = await ring_of(cluster) if cluster.partitions > 1 else None
             await produce(producer, source, settings.batch, ring)
 
 

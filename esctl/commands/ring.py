@@ -1,12 +1,11 @@
-"""`esctl ring`: which partition owns which part of the circle, where a source belongs; and more partitions.
+"""`esctl ring`: which partition owns which part of the circle, and a source; growing and shrinking.
 
 Owners follow from the number of partitions, so `show` and `where` work while no node runs; who leads is known
 only of nodes that answer.
 """
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NotRequired, TypedDict
 
 import typer
 
@@ -21,10 +20,10 @@ from esctl.ui.formatting import nodes_named, quantity
 from esctl.ui.terminal import Output
 from esctl.ui.values import ClusterName, Count, NodeId
 from esnode import limits, ring
+from esnode.errors import NoQuorum
 
 if TYPE_CHECKING:
     from esctl.query.ringsurvey import RingData, RingSurvey
-    from esnode.dedup.ownership import RingPlan
 
 app = new_typer()
 
@@ -56,7 +55,7 @@ class RingAnswer(TypedDict):
     partitions: list[OwnedRow]
 
 
-class GrownAnswer(TypedDict):
+class ChangedRingAnswer(TypedDict):
     """The ring that a cluster goes by now, and what that took."""
 
     cluster: ClusterName
@@ -67,7 +66,7 @@ class GrownAnswer(TypedDict):
     seconds: Annotated[float, ("minimum", 0)]
 
 
-class PlannedGrowthAnswer(TypedDict):
+class PlannedRingAnswer(TypedDict):
     """What would be done."""
 
     cluster: ClusterName
@@ -95,13 +94,13 @@ def show(run: Invocation) -> Answer[RingAnswer]:
 
     cluster = run.cluster()
     survey = _ask(run, cluster)
-    found, shares = survey.ring, survey.ring.shares()
+    found, shares = survey.ring, survey.shares
     leaders = [one["leader"] for one in survey.leaders()]
     rows: list[OwnedRow] = [
         {
             "id": number,
             "share": round(share, 6),
-            "of_mean": round(share * cluster.partitions, 4),
+            "of_mean": round(share * len(found.partitions), 4),
             "leader": leaders[number],
         }
         for number, share in shares.items()
@@ -129,8 +128,7 @@ def where(
         raise InvalidArgument(f"a source has 1 to {limits.MAX_ID_BYTES} bytes, and this one has {size}")
     cluster = run.cluster()
     survey = _ask(run, cluster)
-    token = ring.token_of(source)
-    partition = survey.ring.owner(int.from_bytes(token, "big"))
+    token, partition = ring.token_of(source), survey.ring.owner_of(source)
     leader = survey.leaders()[partition]["leader"]
     data: WhereAnswer = {
         "cluster": cluster.name, "source": source, "token": token.hex(), "partition": partition,
@@ -156,53 +154,86 @@ def grow(
     ],
     dry_run: DryRun = False,
     timeout: UpkeepTimeout = DEFAULT_TIMEOUT_S,
-) -> Answer[GrownAnswer | PlannedGrowthAnswer]:
+) -> Answer[ChangedRingAnswer | PlannedRingAnswer]:
     """Give a running cluster more partitions, and move the sources that they own"""
-    from esctl.upkeep import growth  # loaded late: it brings trio and the client
-
     cluster = run.cluster()
-    if to < cluster.partitions:
-        raise InvalidArgument(f"cluster {cluster.name} has {cluster.partitions} partitions: {to} are fewer")
-    if dry_run:
-        return _planned(cluster, to)
-    begun = time.monotonic()
+    survey = _ask(run, cluster)
+    _check_size(survey, to, to >= len(survey.ring.partitions), "fewer", "shrink")
+    return _planned(survey, to) if dry_run else _changed(run, cluster, to, timeout)
 
-    async def carry_out() -> "tuple[Cluster, RingPlan, Mapping[str, Any]]":
-        grown = await growth.add_processes(
-            cluster, to, backend_named(cluster.backend), timeout, run.terminal.note
+
+@command(app, "shrink", partitions=True)
+def shrink(
+    run: Invocation,
+    to: Annotated[
+        int,
+        typer.Option(
+            "--to", metavar="N", min=1, max=limits.MAX_PARTITIONS - 1, help="How many partitions then"
+        ),
+    ],
+    dry_run: DryRun = False,
+    timeout: UpkeepTimeout = DEFAULT_TIMEOUT_S,
+) -> Answer[ChangedRingAnswer | PlannedRingAnswer]:
+    """Let fewer partitions of a running cluster own all sources; the logs of the others can still be read
+
+    The highest partitions are taken from the ring. Their processes stay, since the events of their logs are
+    nowhere else; `esctl ring grow --to 4` gives them sources again"""
+    cluster = run.cluster()
+    survey = _ask(run, cluster)
+    _check_size(survey, to, to <= len(survey.ring.partitions), "more", "grow")
+    return _planned(survey, to) if dry_run else _changed(run, cluster, to, timeout)
+
+
+def _check_size(survey: "RingSurvey", to: int, fits: bool, than_now: str, other: str) -> None:
+    """Raise `InvalidArgument` where another command is meant; `NoQuorum` where no node tells of the ring."""
+    name = survey.cluster.name
+    if not survey.partitions[0].up:
+        raise NoQuorum(
+            f"no node of {name} tells how many partitions its ring has; nothing was done",
+            next_step=f"esctl status health --cluster {name}",
         )
-        plan = await growth.begin(grown, to)
-        run.terminal.note(f"moving sources from {plan.old_partitions} to {plan.partitions} partitions")
-        return grown, plan, await growth.until_ended(grown, plan, timeout)
+    if not fits and not survey.ring_data()["moving"]:
+        now = quantity(len(survey.ring.partitions), "partition")
+        raise InvalidArgument(
+            f"the ring of {name} has {now}: {to} are {than_now}; nothing was done",
+            next_step=f"esctl ring {other} --to {to} --cluster {name}",
+        )
 
-    grown, plan, moved = run.trio(carry_out)
-    data: GrownAnswer = {
-        "cluster": grown.name, "version": plan.version, "partitions": plan.partitions,
+
+def _changed(
+    run: Invocation, cluster: Cluster, to: int, timeout_s: float
+) -> Answer[ChangedRingAnswer | PlannedRingAnswer]:
+    from esctl.upkeep import ringchange  # loaded late: it brings trio and the client
+
+    begun, backend = time.monotonic(), backend_named(cluster.backend)
+    plan, moved = run.trio(lambda: ringchange.change(cluster, to, backend, timeout_s, run.terminal.note))
+    data: ChangedRingAnswer = {
+        "cluster": cluster.name, "version": plan.version, "partitions": plan.partitions,
         "moved_keys": moved.get("moved_keys"), "longest_pause_ms": moved.get("waited_ms"),
         "seconds": round(time.monotonic() - begun, 3),
     }  # fmt: skip
+    now = quantity(plan.partitions, "partition")
     pairs: list[tuple[str, Value]] = [
-        ("ring", f"version {plan.version}, {plan.partitions} partitions"),
+        ("ring", f"version {plan.version}, {now}"),
         ("keys copied", str(data["moved_keys"]) if data["moved_keys"] is not None else "unknown"),
         ("moving sources waited",
          f"{data['longest_pause_ms']} ms" if data["longest_pause_ms"] is not None else "unknown"),
-        ("next", f"esctl ring show --cluster {grown.name}"),
+        ("next", f"esctl ring show --cluster {cluster.name}"),
     ]  # fmt: skip
-    return Answer(
-        data, [Line(f"cluster {grown.name} has {plan.partitions} partitions", Tone.GOOD), Fields(pairs)]
-    )
+    return Answer(data, [Line(f"the ring of {cluster.name} has {now}", Tone.GOOD), Fields(pairs)])
 
 
-def _planned(cluster: Cluster, to: int) -> Answer[GrownAnswer | PlannedGrowthAnswer]:
-    before, after = (ring.Ring(ring.FIRST_VERSION, range(count)) for count in (cluster.partitions, to))
+def _planned(survey: "RingSurvey", to: int) -> Answer[ChangedRingAnswer | PlannedRingAnswer]:
+    cluster, before = survey.cluster, survey.ring
+    after = ring.Ring(before.version + 1, range(to))
     share = sum(move.arc.length for move in ring.moves(before, after)) / ring.TOKENS
     restarts = [node.id for node in cluster.nodes] if to > cluster.partitions else []
-    data: PlannedGrowthAnswer = {
-        "cluster": cluster.name, "dry_run": True, "partitions_before": cluster.partitions, "partitions": to,
-        "restarts": restarts, "moving_share": round(share, 6),
+    data: PlannedRingAnswer = {
+        "cluster": cluster.name, "dry_run": True, "partitions_before": len(before.partitions),
+        "partitions": to, "restarts": restarts, "moving_share": round(share, 6),
     }  # fmt: skip
-    text = f"would restart {nodes_named(restarts)}, one after the other, and move {share:.0%} of the circle"
-    return Answer(data, [Line(text)])
+    first = f"would restart {nodes_named(restarts)}, one after the other, and" if restarts else "would"
+    return Answer(data, [Line(f"{first} move {share:.0%} of the circle")])
 
 
 def _ask(run: Invocation, cluster: Cluster) -> "RingSurvey":

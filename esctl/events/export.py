@@ -1,8 +1,9 @@
 """Events out of the log: into an SQLite database to be queried, or into lines that `esctl produce` takes.
 
 Decides the shape of the table, and where an export goes on: with the offset after the last one that the
-database has. A database of another cluster, or of a log that was restored to before that offset, is refused.
-Memory holds a batch. Never prints. Called by `esctl export`.
+database has of a partition. A database of another cluster, or of a log that was restored to before that
+offset, is refused. With several partitions, its rows have the number of theirs, and a database that was begun
+with one gets that column. Memory holds a batch. Never prints. Called by `esctl export`.
 """
 
 import base64
@@ -10,9 +11,9 @@ import gzip
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -21,8 +22,8 @@ from sqlite_utils import Database as SQLite
 
 from esctl.clusters.state import Cluster
 from esctl.errors import ExportOfAnother, FileTaken, InputUnreadable, MachineRefused
-from esctl.query.barrier import confirmed_end
-from esctl.query.logreading import Reading, ReadRequest, reading
+from esctl.query.logreading import ReadRequest, reading
+from esctl.query.partitionreading import BatchSource, reading_all
 from esnode.client import StoredEvent
 
 _EVENTS: Final = {
@@ -37,6 +38,8 @@ _EVENTS: Final = {
     "log_time_ms": int,
 }
 _EXPORT: Final = {"cluster": str, "next_offset": int}
+_PARTITION: Final = {"partition": int}
+"""What both tables have beside, with several partitions."""
 _INDEXES: Final = {"events_by_key": ("source", "id"), "events_by_type": ("type",)}
 _COLUMNS: Final = ("id", "source", "type", "time", "subject")
 
@@ -56,22 +59,23 @@ class ExportProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events: from an offset on, at most so many, of one source; None for no bound.
+    """Which events: at most so many, of one source, of one of several partitions; None for no bound.
 
-    None for the offset: from the first that is kept.
+    `begins` has the offset to begin at, by partition; where it has none, from the first that is kept.
     """
 
-    from_offset: int | None
+    begins: Mapping[int, int]
     max_events: int | None
     source: str | None
+    partition: int | None = None
 
 
 @dataclass(slots=True)
 class Written:
-    """What was done so far."""
+    """What was done so far, and where to go on in each partition."""
 
     events: int = 0
-    next_offset: int = 0
+    next_offsets: dict[int, int] = field(default_factory=dict)
 
 
 class Sink(Protocol):
@@ -81,32 +85,48 @@ class Sink(Protocol):
         """One event."""
         ...
 
-    def reached(self, next_offset: int) -> None:
-        """Everything before this offset is there, or was not wanted."""
+    def reached(self, partition: int, next_offset: int) -> None:
+        """Everything of the partition before this offset is there, or was not wanted."""
         ...
 
 
 class Database:
     """An SQLite file. The transaction that has events has the offset to go on with, too."""
 
-    def __init__(self, database: SQLite, cluster: str) -> None:
-        """`cluster`: whose events come into it from now on."""
+    def __init__(self, database: SQLite, cluster: str, *, several: bool = False) -> None:
+        """`cluster`: whose events come into it from now on; with `several` partitions, of all of them."""
         self._database = database
         self._events, self._export = database.table("events"), database.table("export")
         self._cluster = cluster
         self._rows: list[dict[str, Any]] = []
+        began = self._events.exists()
+        self._several = several or (began and "partition" in self._events.columns_dict)
+        beside = _PARTITION if self._several else {}
+        self._pk = (*beside, "offset")
         with database.atomic():
+            if began and self._several and "partition" not in self._events.columns_dict:
+                self._add_partition()
             self._events.create(
-                _EVENTS, pk="offset", not_null=("id", "source", "log_time_ms"), if_not_exists=True
+                {**beside, **_EVENTS},
+                pk=self._pk if self._several else "offset",
+                not_null=("id", "source", "log_time_ms"),
+                if_not_exists=True,
             )
             for name, columns in _INDEXES.items():
                 self._events.create_index(columns, name, if_not_exists=True)
-            self._export.create(_EXPORT, not_null=tuple(_EXPORT), if_not_exists=True)
-        row = next(iter(self._export.rows), None)
-        self.owner: str | None = None if row is None else str(row["cluster"])
+            self._export.create({**beside, **_EXPORT}, not_null=(*beside, *_EXPORT), if_not_exists=True)
+        rows = list(self._export.rows)
+        self.owner: str | None = str(rows[0]["cluster"]) if rows else None
         """Whose events are in it; None in a new one."""
-        self.next_offset: int | None = None if row is None else int(row["next_offset"])
-        """Where to go on; None in a new one."""
+        self.next_offsets = {int(row.get("partition", 0)): int(row["next_offset"]) for row in rows}
+        """Where it was to be gone on with in each partition; nothing in a new one."""
+        self._reached = dict(self.next_offsets)
+
+    def _add_partition(self) -> None:
+        """All that is in it is of partition 0."""
+        for table in (self._events, self._export):
+            table.add_column("partition", int, not_null_default=0)
+        self._events.transform(pk=self._pk, column_order=["partition"])
 
     def put(self, stored: StoredEvent, log_time_ms: int) -> None:
         """See `Sink`."""
@@ -119,15 +139,20 @@ class Database:
             "attributes": as_json(rest) if rest else None,
             "log_time_ms": log_time_ms,
         }
+        if self._several:
+            row["partition"] = stored.partition
         self._rows.append(row)
 
-    def reached(self, next_offset: int) -> None:
+    def reached(self, partition: int, next_offset: int) -> None:
         """See `Sink`."""
         rows, self._rows = self._rows, []
+        self._reached[partition] = next_offset
         with self._database.atomic():
-            self._events.insert_all(rows, pk="offset", replace=True)
+            self._events.insert_all(rows, pk=self._pk if self._several else "offset", replace=True)
             self._export.delete_where()
-            self._export.insert({"cluster": self._cluster, "next_offset": next_offset})
+            for number, at in self._reached.items():
+                beside = {"partition": number} if self._several else {}
+                self._export.insert({**beside, "cluster": self._cluster, "next_offset": at})
 
 
 class NdjsonFile:
@@ -140,7 +165,7 @@ class NdjsonFile:
         """See `Sink`."""
         self._file.write(as_json(stored.event).encode() + b"\n")
 
-    def reached(self, next_offset: int) -> None:
+    def reached(self, partition: int, next_offset: int) -> None:
         """See `Sink`."""
 
 
@@ -154,7 +179,7 @@ def open_database(path: Path, cluster: Cluster, ancestors: Sequence[tuple[str, i
     try:
         with closing(SQLite(path)) as file:
             _check_tables(path, file, cluster.name)
-            database = Database(file, cluster.identity)
+            database = Database(file, cluster.identity, several=cluster.partitions > 1)
             _check_owner(path, database, cluster, ancestors)
             yield database
     except sqlite3.DatabaseError as error:
@@ -180,7 +205,7 @@ def _check_owner(
     path: Path, database: Database, cluster: Cluster, ancestors: Sequence[tuple[str, int]]
 ) -> None:
     """Its events must be those of this cluster, or of one that it was restored from, as far as that goes."""
-    owner, reached = database.owner, database.next_offset or 0
+    owner, reached = database.owner, max(database.next_offsets.values(), default=0)
     if owner in (None, cluster.identity):
         return
     known = [name for name, _ in ancestors]
@@ -221,29 +246,39 @@ async def export(
     cluster: Cluster, chosen: Selection, sink: Sink, written: Written, begin: Callable[[int], ExportProgress]
 ) -> None:
     """All events up to the end of the log as a majority confirms it now; raises what `reading` does."""
-    start = chosen.from_offset
-    if start is None:
-        start = (await confirmed_end(cluster)).first_offset
-    written.next_offset = start
-    wanted = ReadRequest(start, None, follow=False, node=None)
+    partition, several = chosen.partition, cluster.partitions > 1
+    wanted = ReadRequest(None, None, follow=False, node=None, partition=partition)
+    if several and partition is None:
+        reads = reading_all(cluster, wanted, lambda _stale: None, chosen.source, chosen.begins)
+        async with reads as (every, bounds):
+            written.next_offsets.update({number: one.begin for number, one in bounds.items()})
+            watcher = begin(sum(max(0, one.next_offset - one.begin) for one in bounds.values()))
+            await _copy(every, chosen, sink, written, watcher)
+        return
+    wanted = replace(wanted, from_offset=chosen.begins.get(partition or 0))
     async with reading(cluster, wanted, lambda _stale: None) as source:
-        watcher = begin(max(0, source.end - start))
+        written.next_offsets[partition or 0] = source.begins_at
+        watcher = begin(max(0, source.end - source.begins_at))
         await _copy(source, chosen, sink, written, watcher)
 
 
 async def _copy(
-    source: Reading, chosen: Selection, sink: Sink, written: Written, watcher: ExportProgress
+    source: BatchSource, chosen: Selection, sink: Sink, written: Written, watcher: ExportProgress
 ) -> None:
     while (batch := await source.next_batch()) is not None:
+        if not batch.count:
+            continue  # adopted keys
+        partition = batch.entry.partition
         for stored in batch.events():
-            written.next_offset = stored.offset + 1
             if chosen.source in (None, stored.event.get("source")):
                 sink.put(stored, batch.entry.log_time_ms)
                 written.events += 1
                 if written.events == chosen.max_events:
-                    sink.reached(written.next_offset)
+                    written.next_offsets[partition] = stored.offset + 1
+                    sink.reached(partition, stored.offset + 1)
                     return
-        sink.reached(written.next_offset)
+        written.next_offsets[partition] = batch.next_offset
+        sink.reached(partition, batch.next_offset)
         watcher.advance(batch.count)
 
 

@@ -49,6 +49,10 @@ class Taken(Protocol):
     def resent(self) -> bool:
         """Whether the client had to send it again: then a duplicate may be this run's own."""
 
+    @property
+    def partitions(self) -> Sequence[int]:
+        """The partition of each range; empty where all are in partition 0."""
+
 
 class Appender(Protocol):
     """The part of the client library that a producer needs."""

@@ -79,7 +79,7 @@ class Reading:
             return None
         batch = await self._source.next_within(self._patience_s)
         if batch is not None:
-            return StoredBatch(batch.entry, batch.offset, min(batch.next_offset, self.end))
+            return StoredBatch(batch.entry, min(batch.offset, self.end), min(batch.next_offset, self.end))
         raise OperationTimeout(
             f"nothing came for {self._patience_s:g} s: the events from {at} to {self.end - 1} are missing",
             next_step=self._again.format(at),
@@ -88,10 +88,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What there is to read: from the offset `begin` on, and where the log ends now."""
+    """What there is to read: from the offset `begin` on, and where the log ends now, as `node` says."""
 
     begin: int
     next_offset: int
+    node: Node
 
 
 @asynccontextmanager
@@ -110,14 +111,15 @@ async def bounds_of(cluster: Cluster, wanted: ReadRequest, stale: Callable[[Stal
     """Ask for it; raises as `reading` does."""
     if wanted.node is None:
         confirmed = await confirmed_end(cluster, partition=wanted.partition)
-        first, end = confirmed.first_offset, confirmed.next_offset
+        first, end, node = confirmed.first_offset, confirmed.next_offset, cluster.node(confirmed.leader)
     else:
+        node = wanted.node
         link = connect_node(wanted.node.client, cluster=cluster.identity, partition=wanted.partition)
         async with link:
             answer = await link.read_records(limits.MAX_INDEX, 1)
         first, end = answer.first_offset, answer.next_offset
         stale(Staleness(end, answer.silence_ms, wanted.partition))
-    return Bounds(_begin(cluster, wanted, first, end), end)
+    return Bounds(_begin(cluster, wanted, first, end), end, node)
 
 
 @asynccontextmanager

@@ -121,7 +121,7 @@ class ProbeResult:
 
 async def probe(cluster: Cluster, partition: int | None = None) -> ProbeResult:
     """Send one event, with several partitions to one of them, and watch it. Raises what `append` does."""
-    event = {"source": source_of(cluster, partition, SOURCE), "id": secrets.token_hex(8), "type": TYPE}
+    event = {"source": await source_of(cluster, partition, SOURCE), "id": secrets.token_hex(8), "type": TYPE}
     watched = [Watched(node.id) for node in cluster.nodes]
     looked = trio.lowlevel.ParkingLot()
 

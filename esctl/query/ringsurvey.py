@@ -6,20 +6,21 @@ the worst of them counts. Changes nothing and never prints. Called by `status`, 
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Any, TypedDict, TypeVar
 
 import trio
 
 from esctl.clusters.backends.interface import ANSWER_TIMEOUT_S
 from esctl.clusters.state import Cluster
+from esctl.errors import InvalidArgument
 from esctl.faults.nodeorders import FaultData
 from esctl.query import survey as surveys
 from esctl.query.survey import Report, Survey
 from esctl.ui.formatting import shared
 from esctl.ui.values import Count, NodeId
 from esnode.dataclass import dataclass
-from esnode.ring import FIRST_VERSION, Ring, token_of
+from esnode.ring import FIRST_VERSION, Ring
 
 T = TypeVar("T")
 
@@ -50,7 +51,21 @@ class RingSurvey:
     @property
     def ring(self) -> Ring:
         """Who owns which part of the circle."""
-        return Ring(self.ring_data()["version"], range(self.cluster.partitions))
+        said = self.ring_data()
+        return Ring(said["version"], range(said["partitions"]))
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """How much of the circle each partition owns; 0 where only its log is left, after a shrink."""
+        return dict.fromkeys(range(self.cluster.partitions), 0.0) | self.ring.shares()
+
+    @property
+    def since(self) -> dict[int, int]:
+        """For each partition, where its log stood when it took up its ring, as far as any node tells."""
+        return {
+            survey.partition or 0: int(_said_of_ring(survey).get("since_offset", 0))
+            for survey in self.partitions
+        }
 
     @property
     def worst(self) -> Survey:
@@ -149,32 +164,37 @@ def _said_of_ring(survey: Survey) -> Mapping[str, Any]:
     return {} if newest is None else dict(newest["ring"])
 
 
-async def since_of(cluster: Cluster) -> dict[int, int]:
-    """For each partition, where its log stood when it began to go by its ring, as far as any node tells."""
-    found = (await ask(cluster)).partitions
-    return {survey.partition or 0: int(_said_of_ring(survey).get("since_offset", 0)) for survey in found}
-
-
 def _why(report: Report) -> list[str]:
     return [] if report.up else [report.why]
 
 
-def ring_of(cluster: Cluster) -> Ring:
-    """The ring that the nodes of a cluster make of their setting."""
-    return Ring(FIRST_VERSION, range(cluster.partitions))
+async def ring_of(cluster: Cluster) -> Ring:
+    """The ring that the nodes go by, as far as any node tells."""
+    if cluster.partitions == 1:
+        return Ring(FIRST_VERSION, range(1))
+    return (await ask(cluster, only=0)).ring
 
 
-def owner_of(cluster: Cluster, source: str) -> int | None:
+async def owner_of(cluster: Cluster, source: str) -> int | None:
     """The partition that owns the source; None where there is one partition."""
-    return ring_of(cluster).owner(int.from_bytes(token_of(source))) if cluster.partitions > 1 else None
+    return (await ring_of(cluster)).owner_of(source) if cluster.partitions > 1 else None
 
 
-def source_of(cluster: Cluster, partition: int | None, source: str) -> str:
-    """A source that the partition owns: this one, or one of its name with a number behind it."""
-    if partition in (None, owner_of(cluster, source)):
+async def source_of(cluster: Cluster, partition: int | None, source: str) -> str:
+    """A source that the partition owns: this one, or one of its name with a number behind it.
+
+    Raises `InvalidArgument` where it owns none.
+    """
+    if partition is None:
         return source
-    names = (f"{source}-{number}" for number in count(1))
-    return next(name for name in names if owner_of(cluster, name) == partition)
+    ring = await ring_of(cluster)
+    if partition not in ring.partitions:
+        raise InvalidArgument(
+            f"partition {partition} of {cluster.name} owns no source: only its log is left; nothing was done",
+            next_step=f"esctl ring show --cluster {cluster.name}",
+        )
+    names = chain([source], (f"{source}-{number}" for number in count(1)))
+    return next(name for name in names if ring.owner_of(name) == partition)
 
 
 def numbers(cluster: Cluster, only: int | None = None) -> Sequence[int | None]:

@@ -18,15 +18,20 @@ class RingHistory:
     """Collects; `expect` first, then feed the history of each partition, then ask for the verdicts."""
 
     def __init__(self, ring: Ring, voters: Iterable[int], since: Mapping[int, int] | None = None) -> None:
-        """`since`: for each partition, where its log stood when it began to go by this ring; else 0."""
+        """`since`: for each log, where it stood when its partition took up this ring; else 0.
+
+        There may be more logs than the ring has partitions, after a shrink.
+        """
+        since = since or {}
         self._ring = ring
-        self._several = len(ring.partitions) > 1
+        logs = sorted({*ring.partitions, *since})
+        self._several = len(logs) > 1
         numbers = list(voters)
         self.partitions: Mapping[int, History] = {
             partition: History(
-                numbers, self._owned_by(partition) if self._several else None, (since or {}).get(partition, 0)
+                numbers, self._owned_by(partition) if self._several else None, since.get(partition, 0)
             )
-            for partition in ring.partitions
+            for partition in logs
         }
 
     def expect(self, key: bytes, encoded: bytes, file: int, line: int) -> None:

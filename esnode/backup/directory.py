@@ -32,7 +32,7 @@ def check_source(config: Config) -> None:
     Raises `WrongDirectory` where there is none, or another's, `CopiedDirectory`, `DistrustedDirectory`,
     `DamagedRecord`, `StorageFailed`.
     """
-    identity = Identity(config.cluster, config.node_id)
+    identity = Identity(config.cluster, config.node_id, partition=config.partition)
     if not config.data_dir.is_dir() or not check_believed(config.data_dir, config.storage, identity):
         raise WrongDirectory(f"{config.data_dir} is not the data directory of node {config.node_id}")
 
@@ -44,7 +44,8 @@ def opened_copy(config: Config, scratch: Path) -> Iterator[Storage]:
     Raises what `check_source` does, `DirectoryInUse`, and what `open_storage` does.
     """
     check_source(config)
-    identity, copy = Identity(config.cluster, config.node_id), scratch / f"node-{config.node_id}"
+    identity = Identity(config.cluster, config.node_id, partition=config.partition)
+    copy = scratch / f"node-{config.node_id}"
     try:
         with nobody_else(config.data_dir):
             shutil.copytree(config.data_dir, copy, ignore=shutil.ignore_patterns("damaged-*"))

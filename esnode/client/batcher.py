@@ -7,6 +7,7 @@ looks at what becomes of it. Used by `log.py`.
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import trio
 
@@ -102,7 +103,16 @@ class Whole:
 
 Place = tuple[Request, int]
 """The request that an event leaves with, and its position there."""
-Asked = Place | Waiting
+
+
+class LeftPlace(NamedTuple):
+    """The place of an event that was left alone there, for one who comes back to it."""
+
+    request: Request
+    place: int
+
+
+Asked = Place | LeftPlace | Waiting
 
 
 class Batcher:

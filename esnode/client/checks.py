@@ -29,6 +29,12 @@ def check_batch(batch: Batch) -> None:
         raise InvalidRequest(str(error)) from error
 
 
+def check_unnumbered(first_sequence: int | None) -> None:
+    """That an append to several partitions has no number of its own."""
+    if first_sequence is not None:
+        raise InvalidRequest("each partition numbers its own events: give numbers to those of one partition")
+
+
 def check_range(from_offset: int, max_events: int) -> None:
     """That there can be so many events from this offset on."""
     if not 0 <= from_offset <= limits.MAX_INDEX or not 0 < max_events < 2**32:

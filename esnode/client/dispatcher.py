@@ -41,6 +41,7 @@ from esnode.errors import (
     Rejoining,
     UnknownPartition,
     UnknownProducer,
+    WindowPassed,
     WrongCluster,
 )
 from esnode.messages import (
@@ -274,7 +275,7 @@ class Dispatcher:
         batch = request.stamped
         if not request.unsure and request.sent_on is None:
             request.sent_after, request.sent_to = self._log_end, None
-        elif batch.producer is None or request.sent_to is not None:
+        if batch.producer is None or request.sent_to is not None:
             batch = replace(batch, sent_after=request.sent_after, sent_to=request.sent_to)
         self._push(link, request, encode_parts(Append(request.id, batch, self._runs.number)))
 
@@ -377,6 +378,8 @@ class Dispatcher:
         error = error_of(message.code, message.message)
         if isinstance(error, ProtocolError):
             raise error  # a code that this version does not know: it may be done or not
+        if isinstance(error, WindowPassed) and not request.unsure:
+            error.definite = True  # of the only sending: the client knew an old end of the log
         request.unsure |= not error.definite
         if request.batch is not None:
             self._append_refused(request, error)
@@ -402,7 +405,7 @@ class Dispatcher:
                 self._refused_for_good(request, error)
             else:
                 self.producer.refused()
-        elif error.code in _RETRIED | _SESSION_GONE or (error.code == Moved.code and self.router is not None):
+        elif error.code in _RETRIED | _SESSION_GONE or self._can_go_again(error):
             self._runs.refused(request.id, error)
             # What was refused before it is the reason; it may have been given up since.
             request.refusal = (isinstance(error, EarlierRefused) and self._runs.refusal) or error
@@ -410,6 +413,14 @@ class Dispatcher:
             self._runs.refused(request.id, None)
             self._refused_for_good(request, error)
         self._go_on()
+
+    def _can_go_again(self, error: EventStreamError) -> bool:
+        """Another owner may take it, or the same one when the client has heard where its log ends now."""
+        return (
+            self.router is not None
+            if isinstance(error, Moved)
+            else (isinstance(error, WindowPassed) and error.definite)
+        )
 
     def _refused_for_good(self, request: Request, error: EventStreamError) -> None:
         """What this node says is of its own log, as it is now."""

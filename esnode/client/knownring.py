@@ -60,10 +60,17 @@ class KnownRing:
             return [0] * (len(keys) // limits.KEY_BYTES)
         return self._ring.owners(keys)
 
+    def places(self, keys: bytes) -> dict[int, list[int]]:
+        """For each partition the places of its events among these packed keys, in their order."""
+        places: dict[int, list[int]] = {}
+        for place, owner in enumerate(self.owners(keys)):
+            places.setdefault(owner, []).append(place)
+        return places
+
     def _find_owner(self, source: str) -> int:
         assert self._ring is not None
         try:
-            return self._ring.owner(int.from_bytes(token_of(source)))
+            return self._ring.owner_of(source)
         except UnicodeEncodeError:
             return 0
 

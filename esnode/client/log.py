@@ -19,7 +19,7 @@ import trio
 
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of, put_together
-from esnode.client.checks import check_batch
+from esnode.client.checks import check_batch, check_unnumbered
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
 from esnode.client.heldsources import HeldSources
@@ -36,6 +36,7 @@ from esnode.config import Address, parse_address
 from esnode.dedup.batch import Batch, select
 from esnode.errors import InvalidRequest, PartitionNeeded, UnknownPartition, WindowPassed
 from esnode.events import make_batches
+from esnode.ring import FIRST_VERSION
 from esnode.transport.connection import Dialer, open_stream
 
 T = TypeVar("T")
@@ -185,16 +186,20 @@ class Log:
         old = self._ring.ring() if 0 < self._ring.version < version else None
         if self._closed or not self._ring.learn(version, partitions):
             return
-        for partition in range(partitions):
-            if partition not in self._logs:
-                new = self._open(partition)
-                for merged in self._merged:
-                    merged.add(partition, new.subscribe_batches(0))
+        self._open_up_to(partitions)
         if old is not None:
             self._is_first_ring = False
             for partition in self._held.begin(old, self._ring.ring()):
                 self._logs[partition].route_again(partial(self._held.drained, partition))
         self._get_ready()
+
+    def _open_up_to(self, logs: int) -> None:
+        """Begin with those of so many that are new."""
+        for partition in range(logs):
+            if partition not in self._logs:
+                new = self._open(partition)
+                for merged in self._merged:
+                    merged.add(partition, new.subscribe_batches(0))
 
     def is_stray(self, batch: Batch, partition: int) -> bool:
         """Whether a batch that was routed by an older ring has events of other partitions."""
@@ -203,7 +208,7 @@ class Log:
     def move(self, request: Request, partition: int) -> Request | None:
         """Send an append to the owners of its events; what stays with `partition`, if anything."""
         assert request.batch is not None
-        places = _places(self._ring.owners(request.batch.keys))
+        places = self._ring.places(request.batch.keys)
         homes = {owner: self._logs[owner].dispatcher for owner in places}
         moved = MovedAppend(request, partition, places, homes)
         for owner, part in moved.parts.items():
@@ -239,10 +244,17 @@ class Log:
         await self._wait_ready()
         if partition is None and len(self._logs) > 1:
             raise PartitionNeeded(f"the cluster has the partitions 0 to {len(self._logs) - 1}")
+        if partition is not None and partition not in self._logs:
+            await self._open_retired()
         log = self._first if partition is None else self._logs.get(partition)
         if log is None:
             raise UnknownPartition(f"there is no partition {partition} here: {sorted(self._logs)}")
         return log
+
+    async def _open_retired(self) -> None:
+        """Begin with the logs whose partitions the ring has lost: their events can be read still."""
+        if self._settings.partition is None:
+            self._open_up_to((await self._first.status())["ring"]["logs"])
 
     async def aclose(self) -> None:
         """Give up what still waits, and close every subscription that was opened here."""
@@ -345,7 +357,7 @@ class Log:
         if len(targets) < 2 and not any(held for _, held in targets):
             partition, _ = next(iter(targets), (0, False))
             return await self._logs[partition].append_many(events, first_sequence=first_sequence)
-        _check_unnumbered(first_sequence)
+        check_unnumbered(first_sequence)
         batches = {
             target: make_batches([events[place] for place in of_it], self._settings.batch_events)
             for target, of_it in targets.items()
@@ -365,7 +377,7 @@ class Log:
             return await self._logs[partition].append_checked(batch, first_sequence, on_sent)
         targets = self._targets(self._ring.owners(batch.keys), tokens_of(batch.keys))
         if len(targets) > 1:
-            _check_unnumbered(first_sequence)
+            check_unnumbered(first_sequence)
         note = None if on_sent is None else once(on_sent)
         calls = [
             self._begin(target, [select(batch, of_it)], first_sequence, note)
@@ -459,9 +471,11 @@ class Log:
         return merged
 
     async def _subscribe_each(self, from_offsets: Mapping[int, int]) -> dict[int, BatchSubscription]:
+        await self._wait_ready()
+        if self._ring.version > FIRST_VERSION:
+            await self._open_retired()
         for partition in from_offsets:
             await self._log_of(partition)
-        await self._wait_ready()
         return {
             partition: log.subscribe_batches(from_offsets.get(partition, 0))
             for partition, log in self._logs.items()
@@ -484,16 +498,3 @@ class Log:
     ) -> tuple[int, int]:
         """Hand the leadership to node `to`, or to the best follower; returns (from, to)."""
         return await (await self._log_of(partition)).transfer_leadership(to)
-
-
-def _places(owners: Sequence[int]) -> dict[int, list[int]]:
-    """For each partition the places of its events, in their order."""
-    places: dict[int, list[int]] = {}
-    for place, owner in enumerate(owners):
-        places.setdefault(owner, []).append(place)
-    return places
-
-
-def _check_unnumbered(first_sequence: int | None) -> None:
-    if first_sequence is not None:
-        raise InvalidRequest("each partition numbers its own events: give numbers to those of one partition")

@@ -118,6 +118,8 @@ class MergedEvents:
     async def __anext__(self) -> StoredEvent:
         while not self._encoded:
             batch = await anext(self._batches)
+            if not batch.count:
+                continue  # adopted keys
             self._partition = batch.entry.partition
             self.next_offsets[self._partition] = batch.offset
             self._encoded.extend(batch.encoded())

@@ -15,7 +15,7 @@ import trio
 
 from esnode import limits
 from esnode.client.acks import Ack, BatchAck, acks_of
-from esnode.client.batcher import Asked, Batcher, Whole
+from esnode.client.batcher import Asked, Batcher, LeftPlace, Whole
 from esnode.client.checks import check_batch, check_range
 from esnode.client.clusterpin import ClusterPin
 from esnode.client.dispatcher import Dispatcher
@@ -62,14 +62,21 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """What the deduplication table knows of an event: its offset, None when it knows nothing.
+    """What the deduplication table knows of an event: its offset in the log of the partition.
 
-    `expires_in_ms` is the log time that is left to it; -1: no time ends it (`dedup.ttl_ms = 0`).
+    The offset is None when nothing is known, or when the event was stored before its source moved here.
+    `expires_in_ms` is the log time that is left to it; 0: it is not known; -1: no time ends it
+    (`dedup.ttl_ms = 0`).
     """
 
     key: bytes
     offset: int | None
     expires_in_ms: int
+
+    @property
+    def known(self) -> bool:
+        """Whether it would be a duplicate if it were sent now."""
+        return self.expires_in_ms != 0
 
 
 class PartitionLog:
@@ -174,33 +181,39 @@ class PartitionLog:
             self.check_sequence(sequence, 1)
         request: Request | None = None
         with trio.move_on_after(self._timeout_s):
-            if self._producer is None:
-                asked = self._batcher.ask(key, encoded)
-            else:
-                ask = partial(self._ask_in_session, self._producer, key, encoded, sequence)
-                asked = await self._producer.in_turn(key if sequence is None else b"", ask)
-            request, place = await self._batcher.wait_place(asked)
-            try:
-                answer = await request.wait()
-                if request.acks is None:
-                    request.acks = acks_of(batch_ack(request, answer))
-                return request.acks[place]
-            except trio.Cancelled:
-                if self._producer is not None:
-                    self._producer.leave(key, request, place)
-                raise
-            finally:
-                request.waiters -= 1
-                if not request.waiters and request.batch is not None:
-                    self._dispatcher.abandon(request)
+            while True:
+                asked = await self._ask_place(key, encoded, sequence)
+                comes_back = isinstance(asked, LeftPlace)
+                request, place = await self._batcher.wait_place(asked)
+                try:
+                    await request.done.wait()
+                    if comes_back and request.is_given_up:
+                        continue
+                    if request.acks is None:
+                        request.acks = acks_of(batch_ack(request, await request.wait()))
+                    return request.acks[place]
+                except trio.Cancelled:
+                    if self._producer is not None:
+                        self._producer.leave(key, request, place)
+                    raise
+                finally:
+                    request.waiters -= not comes_back
+                    if not request.waiters and request.batch is not None:
+                        self._dispatcher.abandon(request)
         raise self._dispatcher.why_late(request)
+
+    async def _ask_place(self, key: bytes, encoded: bytes, sequence: int | None) -> Asked:
+        if self._producer is None:
+            return self._batcher.ask(key, encoded)
+        ask = partial(self._ask_in_session, self._producer, key, encoded, sequence)
+        return await self._producer.in_turn(key if sequence is None else b"", ask)
 
     def _ask_in_session(
         self, producer: ProducerSession, key: bytes, encoded: bytes, sequence: int | None
     ) -> Asked:
         if sequence is not None:
             return self._batcher.ask(key, encoded, sequence)
-        return producer.rejoin(key) or self._batcher.ask(key, encoded, producer.number_of(key), producer.id)
+        return producer.left(key) or self._batcher.ask(key, encoded, producer.number_of(key), producer.id)
 
     async def append_many(
         self, events: Iterable[Mapping[str, Any]], *, first_sequence: int | None = None

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from esnode.client.batcher import Place
+from esnode.client.batcher import LeftPlace, Place
 from esnode.client.dispatcher import Dispatcher
 from esnode.client.request import Request
 from esnode.dedup.batch import Batch, ProducerStamp, select, split_keys
@@ -236,13 +236,14 @@ class ProducerSession:
             for number, key in enumerate(split_keys(request.batch.keys), request.sequence):
                 self._remember(key, number)
 
-    def rejoin(self, key: bytes) -> Place | None:
-        """The batch that is on its way with this event, which was left alone there: to be waited for."""
+    def left(self, key: bytes) -> LeftPlace | None:
+        """The batch that is on its way with this event, which was left alone there: to be waited for.
+
+        Whoever comes back is not one for whom it is sent: where there are only these, it is given up, or one
+        that is never answered would be waited for again and again.
+        """
         request, place = self._left.get(key, (None, 0))
-        if request is None or request.done.is_set():
-            return None
-        request.waiters += 1
-        return request, place
+        return None if request is None or request.done.is_set() else LeftPlace(request, place)
 
     def _settle_left(self) -> None:
         for key, (request, place) in list(self._left.items()):

@@ -124,6 +124,11 @@ class Request:
         """It is in the log, or may be."""
         return self.answer is not None or self.sent_on is not None or self.unsure
 
+    @property
+    def is_given_up(self) -> bool:
+        """Nobody waited for it any more."""
+        return self.done.is_set() and self.answer is None and self.error is None
+
     async def wait(self) -> NodeReply:
         """The answer; raises the error that it was refused with."""
         await self.done.wait()

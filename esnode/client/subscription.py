@@ -203,8 +203,7 @@ class BatchSubscription:
                 self._silent.clear()
                 self.end_offset = message.next_offset
                 for batch in batches_of(message.records, self._received):
-                    if batch.count:
-                        self._batches.append(batch)
+                    self._batches.append(batch)
                     self._received = batch.next_offset
                 stale = not 0 <= message.silence_ms <= STALE_MS
                 if stale and not message.records and len(self._addresses()) > 1:

@@ -51,8 +51,8 @@ class OffsetRange:
 class Batch:
     """`count` events: 16 bytes of key each, packed in order, and the payload.
 
-    `sent_after` is on a batch that is sent again and may be in the log: where that ended, as far as the
-    client knew, when it sent the batch for the first time. So no event of it is in the log before that.
+    `sent_after` is where the log ended, as far as the client knew, when it sent the batch for the first
+    time: no event of it is in the log before that. -1 where the client does not say.
     `sent_to` is the partition whose log that was, if it is another one: the sources have moved since.
     """
 

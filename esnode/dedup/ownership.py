@@ -29,6 +29,11 @@ _HEAD: Final = struct.Struct(">IHQIHH?IHHI")
 _ADOPTED: Final = struct.Struct(">HQQQ")
 # first offset | end offset
 _RANGE: Final = struct.Struct(">QQ")
+# version | partitions | offset; as many as there is room for at the end
+_SWITCHED: Final = struct.Struct(">IHQ")
+
+MAX_SWITCHES: Final = 256
+"""So many of the last switches are remembered: 3.5 kB. Each is an operator's change of the ring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,15 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """The partition has gone by the ring of this version from `offset` on."""
+
+    version: int
+    partitions: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ownership:
     """What the log of a partition says of the ring, up to one of its entries."""
 
@@ -98,6 +112,8 @@ class Ownership:
     """What was adopted for the ring that the partition goes by."""
     ranges: tuple[tuple[int, int], ...] = ()
     """The offsets, from one up to another, that adopted keys have: no event is there."""
+    switches: tuple[Switched, ...] = ()
+    """The last ones, in order: where a reader of a source goes on in another partition."""
 
     @property
     def ring(self) -> Ring:
@@ -164,6 +180,9 @@ class Ownership:
             plan=self.plan,
             adopted=self.adopting if self.adopting_for == change.version else (),
             ranges=tuple(one for one in self.ranges if one[1] > floor),
+            switches=(*self.switches, Switched(change.version, change.partitions, base_offset))[
+                -MAX_SWITCHES:
+            ],
         )
 
     def _after_adoption(self, change: Adoption, base_offset: int, count: int) -> "Ownership":
@@ -188,6 +207,10 @@ class Ownership:
 
     def dump(self) -> bytes:
         """The state as bytes; none where the log has said nothing of the ring."""
+        return self._dump_now() + b"".join(_SWITCHED.pack(*_fields(one)) for one in self.switches)
+
+    def _dump_now(self) -> bytes:
+        """The same without its history."""
         if self == Ownership():
             return b""
         plan = self.plan or _NO_PLAN
@@ -201,8 +224,8 @@ class Ownership:
         )
 
     def digest(self) -> bytes:
-        """16 bytes, equal where the same was said of the ring; none where nothing was."""
-        dumped = self.dump()
+        """16 bytes, equal where the same is true of the ring; none where nothing was said."""
+        dumped = self._dump_now()  # a node that has its state from an older one may know less of its history
         return hashlib.blake2b(dumped, digest_size=DIGEST_BYTES).digest() if dumped else b""
 
 
@@ -216,7 +239,8 @@ def load(data: bytes | memoryview) -> Ownership:
     (version, partitions, since_offset), planned = fields[:3], fields[3:7]
     adopting_for, under_way, adopted, ranges = fields[7:]
     ranges_start = _HEAD.size + _ADOPTED.size * (under_way + adopted)
-    if len(data) != ranges_start + _RANGE.size * ranges:
+    switches_start = ranges_start + _RANGE.size * ranges
+    if len(data) < switches_start or (len(data) - switches_start) % _SWITCHED.size:
         raise DamagedRecord(f"what is said of the ring has {len(data)} bytes, not what it says")
     plan = RingPlan(*planned)
     if not (0 < partitions <= limits.MAX_PARTITIONS and plan.partitions <= limits.MAX_PARTITIONS):
@@ -230,7 +254,8 @@ def load(data: bytes | memoryview) -> Ownership:
         adopting_for,
         tuple(listed[:under_way]),
         tuple(listed[under_way:]),
-        tuple(_RANGE.iter_unpack(data[ranges_start:])),
+        tuple(_RANGE.iter_unpack(data[ranges_start:switches_start])),
+        tuple(Switched(*one) for one in _SWITCHED.iter_unpack(data[switches_start:])),
     )
 
 
@@ -247,7 +272,7 @@ def ring_of(version: int, partitions: int) -> Ring:
     return Ring(version, range(partitions))
 
 
-def _fields(one: RingPlan | Adopted) -> tuple[int, ...]:
+def _fields(one: RingPlan | Adopted | Switched) -> tuple[int, ...]:
     return tuple(getattr(one, name) for name in one.__match_args__)
 
 

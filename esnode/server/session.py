@@ -243,6 +243,8 @@ class Session:
             version, partitions = self._services.view.ring
             why += f", and goes by version {version} of the ring, of {partitions} partitions"
         self._push(Refused(request_id, code, why))
+        if code == Refusal.WINDOW_PASSED.value:
+            self.tell_leader()  # and with it where the log ends: the client may know an old end
 
     def _rejoining(self) -> Rejoining:
         """What is here may be a part of what was acked, and looks like all of it."""

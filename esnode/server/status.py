@@ -17,6 +17,7 @@ import trio
 import esnode
 from esnode.apply import Machine
 from esnode.config import Config
+from esnode.dedup.batch import UNKNOWN_OFFSET
 from esnode.faults import FaultTable
 from esnode.loop.view import View
 from esnode.raft.core import Core
@@ -108,17 +109,19 @@ class Status:
     def explain(self, key: bytes) -> tuple[int, int]:
         """The offset of the event with `key` and the log time in ms that is left to it; -1 and 0.
 
-        The time is -1 where no key expires.
+        The time is -1 where no key expires. The offset of a known event is -1 where another partition has it.
         """
         keys = self.machine.keys
         offset = keys.lookup((key,)).get(key)
         if offset is None:
             return -1, 0
         expires_at_ms = keys.expires_at(offset)
+        if self.machine.ring.now.is_adopted(offset):
+            offset = UNKNOWN_OFFSET
         if expires_at_ms is None:
             assert not self.config.dedup.ttl_ms, "a known key has a time to live"
             return offset, -1
-        return offset, expires_at_ms - self.machine.log_time_ms
+        return offset, max(1, expires_at_ms - self.machine.log_time_ms)
 
     def _dedup(self) -> dict[str, Any]:
         settings, keys, window = self.config.dedup, self.machine.keys, self.window
@@ -145,10 +148,13 @@ class Status:
         picture: dict[str, Any] = {
             "version": now.version,
             "partitions": now.partitions,
+            "logs": self.config.partitions,
             "since_offset": now.since_offset,
             "adopting_for": now.adopting_for,
             "adopting": {str(one.old_owner): one.end_offset for one in now.adopting},
         }
+        if now.switches:
+            picture["switches"] = [[one.version, one.partitions, one.offset] for one in now.switches]
         if now.plan is not None:
             picture["plan"] = dataclasses.asdict(now.plan)
         if self.view.last_move:

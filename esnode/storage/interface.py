@@ -85,9 +85,9 @@ class Storage(Protocol):
       files that were created. One `write` is all or nothing, and writes are in order: after a crash a
       prefix of them is there, whole.
     - Term and vote are one record, never torn apart.
-    - The first error of the disk raises `StorageFailed`; after that every call but `close` does.
-      Nothing is retried on the same handle (a failed fsync drops dirty pages and marks them clean).
-      The caller ends the process.
+    - The first error of the disk raises `StorageFailed`, or `FilesGone` where that is the reason; after
+      that every call but `close` raises the same. Nothing is retried on the same handle (a failed fsync
+      drops dirty pages and marks them clean). The caller ends the process.
     - What `recover` tells of is durable by then, even where a killed process left it in the system's
       cache only: the node will speak of it to others.
     - What was not acked by a returned `write` may be there or not after a crash, but never half.

@@ -164,7 +164,7 @@ class StoredLog:
         self._identity = identity
         self._home = home
         self._engine = engine
-        self._failure: StorageFailed | None = None
+        self._failure: StorageFailed | FilesGone | None = None
         self._closed = False
         self._one_at_a_time = threading.Lock()
         self._outline = self._look()
@@ -431,18 +431,31 @@ class StoredLog:
     @contextmanager
     def _noticing(self) -> Iterator[None]:
         if self._failure is not None:
-            raise StorageFailed(str(self._failure)) from self._failure
+            reason = self._reason(self._failure)
+            raise type(reason)(str(reason)) from self._failure
         try:
             yield
-        except FilesGone as error:
-            self._failure = StorageFailed(str(error))
-            raise
-        except StorageFailed as error:
-            self._failure = error
-            self._home.check_files(0, 0)  # where nothing is left to write to, that is the reason
-            if isinstance(error.__cause__, FileNotFoundError):  # half of them are: somebody is removing them
-                raise FilesGone(str(error)) from error
-            raise
+        except (StorageFailed, FilesGone) as error:
+            self._failure = error  # at once: another thread may be about to call
+            reason = self._reason(error)
+            if reason is error:
+                raise
+            raise reason from error
+
+    def _reason(self, failure: StorageFailed | FilesGone) -> StorageFailed | FilesGone:
+        """What to raise for it: where nothing is left to write to, that is the reason, not the disk.
+
+        Every thread gets the same: which of them ends the node first, nobody knows.
+        """
+        if isinstance(failure, FilesGone) or self._closed:
+            return failure
+        try:
+            self._home.check_files(0, 0)
+        except FilesGone as gone:
+            return gone
+        if isinstance(failure.__cause__, FileNotFoundError):  # half of them are: somebody is removing them
+            return FilesGone(str(failure))
+        return failure
 
 
 class Closable(Protocol):

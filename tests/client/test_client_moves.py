@@ -7,12 +7,15 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from esnode.client import Ack, Log
+from esnode.client import Ack, Log, connect
 from esnode.dedup.batch import OffsetRange
-from esnode.errors import EventStreamError, Moved
+from esnode.dedup.ownership import Adoption
+from esnode.errors import EventStreamError, Moved, UnknownPartition
 from esnode.events import make_batch
 from esnode.messages import Append
-from esnode.ring import Ring, token_of
+from esnode.raft import ringpayload
+from esnode.raft.entry import EntryKind
+from esnode.ring import Ring
 from esnode.wire import Message
 from tests.client.test_client_partitions import client, event, sources_of, stored
 from tests.fake_cluster import FakeNode, Reply
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 def owner(source: str, partitions: int) -> int:
-    return Ring(1, range(partitions)).owner(int.from_bytes(token_of(source)))
+    return Ring(1, range(partitions)).owner_of(source)
 
 
 SOURCES = sources_of(4, each=3)
@@ -186,6 +189,37 @@ async def test_who_follows_all_partitions_follows_a_new_one_from_its_beginning()
         found = await anext(following)
         assert (found.partition, found.offset, found.event["id"]) == (1, 0, "1")
         assert following.next_offsets == {0: 1, 1: 1}
+
+
+async def test_a_log_that_the_ring_has_lost_can_be_read_by_who_comes_later() -> None:
+    async with client(2) as (fake, log):
+        await log.append(event(MOVES, 0))
+        await fake.fence(1)
+        await fake.open()
+        assert (await log.append(event(MOVES, 1))).partition == 0
+        assert stored(fake) == [["1"], ["0"]]
+        async with connect(fake.addresses, dial=fake.dial) as later:
+            following = later.subscribe_all()
+            found = [await anext(following) for _ in range(2)]
+            assert sorted((one.partition, one.event["id"]) for one in found) == [(0, "1"), (1, "0")]
+            assert (await later.append(event(MOVES, 2))).partition == 0
+        async with connect(fake.addresses, dial=fake.dial) as later:
+            assert [one.event["id"] for one in await later.read(0, partition=1)] == ["0"]
+            with pytest.raises(UnknownPartition):
+                await later.read(0, partition=2)
+
+
+async def test_a_subscription_goes_past_adopted_keys_that_no_event_follows() -> None:
+    """Else whoever reads up to the end of the log waits there for ever."""
+    async with client(1) as (fake, log):
+        await log.append(event(STAYS, 0))
+        payload = ringpayload.pack(Adoption(2, 1, 0, 3, 0))
+        fake.parts[0].log.add_entry(3, b"a" * 48, payload, 1, EntryKind.ADOPTION)
+        async with log.subscribe_batches(0) as batches:
+            with trio.fail_after(10):
+                found = [await anext(batches) for _ in range(2)]
+            assert [(one.offset, one.next_offset) for one in found] == [(0, 1), (4, 4)]
+            assert batches.next_offset == 4
 
 
 def lossy(rng: random.Random) -> Any:

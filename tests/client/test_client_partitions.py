@@ -19,7 +19,7 @@ from esnode.errors import (
 )
 from esnode.events import make_batch
 from esnode.messages import Append, Refused
-from esnode.ring import Ring, token_of
+from esnode.ring import Ring
 from esnode.wire import Message
 from tests.fake_cluster import FakeNode, Reply
 from tests.fake_partitions import FakePartitions
@@ -34,7 +34,7 @@ def sources_of(partitions: int, each: int = 1) -> list[str]:
     number = 0
     while any(len(sources) < each for sources in found.values()):
         source = f"/s{number}"
-        found[ring.owner(int.from_bytes(token_of(source)))].append(source)
+        found[ring.owner_of(source)].append(source)
         number += 1
     return [source for partition in found for source in found[partition][:each]]
 

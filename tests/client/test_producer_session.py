@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from esnode.client import Log, ProducerState, connect
+from esnode.client import Ack, Log, ProducerState, connect
 from esnode.errors import (
     Busy,
     ConnectionLost,
@@ -131,6 +131,30 @@ async def test_an_event_that_was_given_up_in_a_batch_that_others_wait_for_keeps_
             2: "2",
             3: "3",
         }
+
+
+async def test_a_batch_that_is_never_answered_is_given_up_though_those_who_left_it_come_back() -> None:
+    """They come back at different times, so that never all of them have left it."""
+
+    def swallow_first(node: FakeNode, message: Message) -> Reply:
+        return swallow(node, message) if len(node.appends) == 1 else node.answer(message)
+
+    async with client(producer_session=True, batch_events=2, timeout_s=1.0) as (cluster, log):
+        cluster.nodes[1].script = swallow_first
+        acks: dict[int, Ack] = {}
+
+        async def insist(number: int, pause_s: float) -> None:
+            while number not in acks:
+                with trio.move_on_after(pause_s):
+                    acks[number] = await log.append(event(number))
+                pause_s = 1.0
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(insist, 0, 0.2)
+                nursery.start_soon(insist, 1, 0.6)
+        assert {number: cluster.log.ids()[ack.offset] for number, ack in acks.items()} == {0: "0", 1: "1"}
+        assert sorted(cluster.log.ids()) == ["0", "1"]
 
 
 async def test_what_was_acked_and_not_heard_of_is_known_when_it_is_sent_again() -> None:

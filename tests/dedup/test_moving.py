@@ -12,7 +12,7 @@ from esnode.dedup.keywindow import CHUNK_KEYS
 from esnode.dedup.movingkeys import KeyRange
 from esnode.dedup.ownership import Adoption, RingPlan, RingSwitch
 from esnode.refusal import Refusal
-from esnode.ring import Ring, token_of
+from esnode.ring import Ring
 
 from .events import offsets_of
 from .leader import FOREVER, Leader
@@ -20,8 +20,8 @@ from .leader import FOREVER, Leader
 RING = Ring(2, range(2))
 SWITCH = RingSwitch(2, 2)
 SOURCES = [f"/s{n}" for n in range(40)]
-STAYS = [one for one in SOURCES if RING.owner(int.from_bytes(token_of(one))) == 0]
-MOVES = [one for one in SOURCES if RING.owner(int.from_bytes(token_of(one))) == 1]
+STAYS = [one for one in SOURCES if RING.owner_of(one) == 0]
+MOVES = [one for one in SOURCES if RING.owner_of(one) == 1]
 
 
 def of(sources: list[str], ids: range = range(1)) -> Batch:

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from esnode import limits
 from esnode.dedup.ownership import (
+    MAX_SWITCHES,
     Adopted,
     Adoption,
     Ownership,
     RingChange,
     RingPlan,
     RingSwitch,
+    Switched,
     load,
     ring_of,
 )
@@ -77,6 +79,23 @@ def test_a_partition_switches_forward_only_and_a_new_one_may_skip_rings() -> Non
     for version in (3, 4):
         assert not now.allows(RingSwitch(version, 2))
     assert now.allows(RingSwitch(5, 2))
+
+
+def test_a_partition_remembers_where_it_has_switched_and_of_many_switches_the_last() -> None:
+    now = after((RingSwitch(2, 4), 50, 0), (Adoption(3, 0, 0, 9, 0), 60, 4), (RingSwitch(3, 3), 64, 0))
+    assert now.switches == (Switched(2, 4, 50), Switched(3, 3, 64))
+    for version in range(4, MAX_SWITCHES + 10):
+        now = now.after(RingSwitch(version, 2 + version % 2), 100 + version, 0, floor=0)
+    assert len(now.switches) == MAX_SWITCHES
+    assert now.switches[-1] == Switched(now.version, now.partitions, now.since_offset)
+    assert load(now.dump()) == now
+
+
+def test_what_was_written_without_the_history_is_read_and_means_the_same() -> None:
+    now = after((RingSwitch(2, 4), 50, 0))
+    older = replace(now, switches=())
+    assert load(older.dump()) == older
+    assert older.digest() == now.digest()
 
 
 def test_adoptions_go_on_where_the_last_one_ended() -> None:

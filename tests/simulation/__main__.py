@@ -62,7 +62,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _many(options: argparse.Namespace) -> int:
     seeds = range(options.first, options.first + options.seeds)
 
+    told: set[int] = set()
+
     def progress(summary: Summary) -> None:
+        for outcome in summary.failed:
+            if outcome.seed not in told:
+                told.add(outcome.seed)
+                sys.stderr.write(f"\rseed {outcome.seed}: {outcome.violation}\n")
         if summary.seeds % 20 == 0 or summary.seeds == options.seeds:
             sys.stderr.write(
                 f"\r{summary.seeds:,} of {options.seeds:,} seeds,"

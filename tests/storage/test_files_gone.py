@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,8 +141,38 @@ def test_a_write_that_meets_somebody_who_removes_the_files_says_that(
     monkeypatch.setattr(os, "fsync", remove_new_ones)
     with pytest.raises(FilesGone, match="what is known of the peers"):
         storage.remember_peer(2, bytes(16))
-    with pytest.raises(StorageFailed):
+    with pytest.raises(FilesGone, match="what is known of the peers"):
         storage.read(2, 2, 1000)
+
+
+def test_two_threads_that_meet_the_removal_both_say_so(
+    on_disk: DirectoryPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one looks for the reason still while the other is told of the failure, and ends the node."""
+    storage = filled(on_disk)
+    shutil.rmtree(on_disk.path)
+    home = storage._home  # type: ignore[attr-defined]
+    look = home.check_files
+    both: list[type[BaseException] | None] = []
+
+    def meanwhile(index: int, term: int) -> None:
+        monkeypatch.setattr(home, "check_files", look)
+        other = threading.Thread(target=lambda: both.append(failure_of(storage.sync_mark)))
+        other.start()
+        other.join()
+        look(index, term)
+
+    monkeypatch.setattr(home, "check_files", meanwhile)
+    both.append(failure_of(lambda: storage.remember_reached({2: 1})))
+    assert both == [FilesGone, FilesGone]
+
+
+def failure_of(call: Callable[[], None]) -> type[BaseException] | None:
+    try:
+        call()
+    except (FilesGone, StorageFailed) as error:
+        return type(error)
+    return None
 
 
 def test_a_log_that_cannot_be_written_since_its_files_are_gone_says_that(

@@ -14,7 +14,7 @@ from esnode.client import connect, connect_node
 from esnode.config import dump
 from esnode.errors import Moved, PartitionNeeded, UnknownPartition
 from esnode.messages import Goodbye, Side
-from esnode.ring import Ring, token_of
+from esnode.ring import Ring
 from esnode.transport.connection import Connection
 from tests.cluster import three_configs
 from tests.supervisor.processes import Supervisor, leader_of, supervisors
@@ -62,7 +62,7 @@ async def test_a_source_of_another_partition_is_refused_and_never_stored_there(t
         for partition in range(3):
             async with connect(addresses(nodes), partition=partition) as log:
                 for source in SOURCES.values():
-                    owner = ring.owner(int.from_bytes(token_of(source)))
+                    owner = ring.owner_of(source)
                     if owner == partition:
                         await log.append(event(1, source))
                         continue

@@ -53,10 +53,14 @@ class DrillOutcome:
 
 
 class LogsReading:
-    """All logs, read; `judge` is for afterwards, in a thread of one's own if need be."""
+    """All logs, read; `judge` is for afterwards, in a thread of one's own if need be.
 
-    def __init__(self, cluster: Cluster) -> None:
+    With several partitions, those of one of them.
+    """
+
+    def __init__(self, cluster: Cluster, partition: int | None = None) -> None:
         self._cluster = cluster
+        self._partition = partition
         self._history = History(node.id for node in cluster.nodes)
         self._reading = ReadOutcome(confirmed=False)
 
@@ -65,7 +69,7 @@ class LogsReading:
 
         What is acked later than this begins is not among what `judge` may be asked about.
         """
-        self._reading = await read_logs(self._cluster, self._history, wait_s, begin)
+        self._reading = await read_logs(self._cluster, self._history, wait_s, begin, self._partition)
 
     def judge(self, operations: Operations) -> DrillOutcome:
         """Hold it all together. Others may have appended to the same log."""

@@ -69,10 +69,15 @@ class Subject(Protocol):
 
 
 class LiveCluster:
-    """See `Subject`; each method raises what the backend and the client raise."""
+    """See `Subject`; each method raises what the backend and the client raise.
 
-    def __init__(self, cluster: Cluster, backend: Backend) -> None:
+    With several partitions, its leader is that of `partition`, and what nodes say is about that one; a node
+    is killed or paused with all its processes.
+    """
+
+    def __init__(self, cluster: Cluster, backend: Backend, partition: int | None = None) -> None:
         self._cluster = cluster
+        self._partition = partition
         self._backend = backend
         paths = {node.id: backend.log_path(cluster, node.id) for node in cluster.nodes}
         self._logs = [nodelog.Follower(path, number, nodelog.size(path)) for number, path in paths.items()]
@@ -87,7 +92,7 @@ class LiveCluster:
         answers: dict[int, Status | None] = {}
 
         async def ask(number: int) -> None:
-            answers[number] = await status_of(self._cluster.node(number))
+            answers[number] = await status_of(self._cluster.node(number), self._partition or 0)
 
         async with trio.open_nursery() as nursery:
             for number in self.numbers:
@@ -102,7 +107,8 @@ class LiveCluster:
 
     def new_lines(self) -> Iterator[LogLine]:
         """See `Subject.new_lines`."""
-        return nodelog.merge([iter(log.new_lines()) for log in self._logs])
+        lines = nodelog.merge([iter(log.new_lines()) for log in self._logs])
+        return (line for line in lines if line.partition == self._partition)
 
     async def kill(self, number: int, mark: Mark) -> None:
         """See `Subject.kill`."""
@@ -168,4 +174,5 @@ class LiveCluster:
             await trio.to_thread.run_sync(linkcuts.prove, self._cluster, links)
 
     def _link(self, number: int) -> NodeLink:
-        return connect_node(self._cluster.node(number).client, cluster=self._cluster.identity)
+        address, identity = self._cluster.node(number).client, self._cluster.identity
+        return connect_node(address, cluster=identity, partition=self._partition)

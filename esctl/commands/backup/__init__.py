@@ -19,9 +19,7 @@ from esctl.clusters.backends import backend_named, layout
 from esctl.clusters.backends.interface import RunState
 from esctl.commands.backup import severalpartitions
 from esctl.errors import (
-    CleanUpIncomplete,
     ClusterExists,
-    DrillFailed,
     Inconclusive,
     InvalidArgument,
     NodeStillRuns,
@@ -30,7 +28,6 @@ from esctl.exits import Exit
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
 from esctl.ui.escape import quoted
 from esctl.ui.formatting import quantity
-from esctl.ui.values import Verdict
 
 if TYPE_CHECKING:
     from esctl.upkeep.backups.answers import (
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
         WholeRingBackupRow,
     )
     from esctl.upkeep.backups.catalog import BackupFile
-    from esctl.upkeep.backups.rehearsal import Rehearsed
     from esnode.backup.manifest import Manifest
 
 app = new_typer()
@@ -89,7 +85,6 @@ def create(
 
     cluster = run.cluster()
     if offline:
-        run.refuse_partitions(cluster, "--offline", "esctl backup create")
         _refuse_running(cluster, from_node)
     elif from_node is not None:
         cluster.node(from_node)
@@ -100,7 +95,7 @@ def create(
         return Answer(data, [Line(f"would write the log of {whose} into {path}; the quorum stays as it is")])
     state.make_directory(path.parent)
     if cluster.partitions > 1:
-        return severalpartitions.create(run, cluster, path, from_node)
+        return severalpartitions.create(run, cluster, path, from_node, offline=offline)
     manifest = _taken(run, cluster, path, from_node, offline=offline)
     catalog.note(cluster, path)
     views: list[View] = [Line(f"backed up {quantity(manifest.events, 'event')} into {path}", Tone.GOOD)]
@@ -204,7 +199,7 @@ def restore(
     return Answer(restored, views)
 
 
-@command(app, "drill", impact="rw")
+@command(app, "drill", impact="rw", partitions=True)
 def drill(
     run: Invocation,
     file: Annotated[
@@ -215,9 +210,11 @@ def drill(
 ) -> "Answer[BackupDrillAnswer]":
     """Restore a backup into a temporary cluster, and compare that cluster, node by node, with the running
     one"""
+    from esctl.commands.backup import drillanswer
     from esctl.upkeep.backups.rehearsal import rehearse  # loaded late: it brings trio and the storage
 
-    return _drill_answer(run.cluster().name, rehearse(run, run.cluster(), file, storage, timeout))
+    cluster = run.cluster()
+    return drillanswer.answer_of(cluster.name, rehearse(run, cluster, file, storage, timeout))
 
 
 @command(app, "ls")
@@ -302,51 +299,6 @@ def _ring_row(each: "BackupFile") -> "WholeRingBackupRow":
     return {
         **severalpartitions.data_of(ringbackup.open_backup(each.path)), "whole": True, "why": None,
     }  # fmt: skip
-
-
-def _drill_answer(name: str, done: "Rehearsed") -> "Answer[BackupDrillAnswer]":
-    manifest, findings = done.manifest, done.findings
-    wrong, doubts = findings.wrong(manifest), findings.doubts
-    if not manifest.events:
-        doubts = [*doubts, "the backup holds no event, so none was compared"]
-    word: Verdict = "failed" if wrong else "inconclusive" if doubts else "passed"
-    data: BackupDrillAnswer = {
-        "cluster": name, "verdict": word, "common_offset": manifest.next_offset, "events": manifest.events,
-        "content_hash": manifest.content_hash, "sent_again": findings.sent_again,
-        "known_again": findings.known_again, "seconds": done.seconds, "wrong": wrong, "doubts": doubts,
-        "copies": [{"cluster": c.cluster, "node": c.node, "hash": c.hash, "why": c.why or None}
-                   for c in findings.copies],
-        "left_behind": [str(path) for path in done.left],
-    }  # fmt: skip
-    rows: list[list[Value]] = []
-    for copy in findings.copies:
-        tone = (
-            Tone.WARN if copy.hash is None else Tone.GOOD if copy.hash == manifest.content_hash else Tone.BAD
-        )
-        rows.append([copy.cluster, copy.node, Cell(copy.hash or copy.why, tone)])
-    known = findings.known_again == findings.sent_again
-    pairs: list[tuple[str, Value]] = [
-        ("events compared", manifest.events),
-        ("sent again and known", Cell(f"{findings.known_again:,} of {findings.sent_again:,}", _tone(known))),
-        ("seconds", ", ".join(f"{part} {seconds:.1f}" for part, seconds in done.seconds.items())),
-        ("verdict", Cell(word, {"passed": Tone.GOOD, "failed": Tone.BAD}.get(word, Tone.WARN))),
-    ]
-    hashes = Table(["cluster", "node", f"hash of the events before {manifest.next_offset:,}"], rows)
-    errors: list[Trouble] = []
-    if wrong:
-        errors.append(Trouble.of(DrillFailed("; ".join(wrong))))
-    elif doubts:
-        errors.append(Trouble.of(Inconclusive("; ".join(doubts))))
-    if done.left:
-        left = CleanUpIncomplete(f"could not be deleted: {', '.join(map(str, done.left))}")
-        errors.append(Trouble.of(left))
-    exits = {"failed": Exit.VERDICT_FAILED, "inconclusive": Exit.INCONCLUSIVE}
-    code = exits.get(word, Exit.CLEANUP_INCOMPLETE if done.left else Exit.OK)
-    return Answer(data, [hashes, Fields(pairs)], errors, code)
-
-
-def _tone(good: bool) -> Tone:
-    return Tone.GOOD if good else Tone.BAD
 
 
 def _refuse_running(cluster: state.Cluster, number: int | None) -> None:

@@ -28,11 +28,16 @@ if TYPE_CHECKING:
 
 
 def create(
-    run: Invocation, cluster: state.Cluster, path: Path, number: int | None
+    run: Invocation, cluster: state.Cluster, path: Path, number: int | None, *, offline: bool
 ) -> "Answer[RingBackupData]":
-    """Write a directory with the logs of all partitions."""
+    """Write a directory with the logs of all partitions; `offline`, those of the stopped node `number`."""
     from esctl.upkeep.backups import catalog, ringbackup  # loaded late: they bring trio and the client
 
+    if offline:
+        assert number is not None
+        with run.terminal.progress(f"backing up node {number} of {cluster.name}", None, "events") as bar:
+            backup = ringbackup.take_stopped(cluster, path, number, bar.advance)
+        return _created(cluster, path, backup)
     with ExitStack() as bars:
 
         def begin(total: int) -> "Progress":
@@ -40,6 +45,10 @@ def create(
 
         backup = run.trio(lambda: ringbackup.take(cluster, path, number, begin))
     catalog.note(cluster, path)
+    return _created(cluster, path, backup)
+
+
+def _created(cluster: state.Cluster, path: Path, backup: "RingBackup") -> "Answer[RingBackupData]":
     what = f"backed up {quantity(backup.events, 'event')} of {cluster.partitions} partitions into {path}"
     after = Fields([("next", f"esctl backup verify {quoted(path)}")])
     return Answer(data_of(backup), [Line(what, Tone.GOOD), *views_of(backup), after])

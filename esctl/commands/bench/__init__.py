@@ -35,14 +35,11 @@ LISTED: Final = (
 _READING: Final = frozenset({"consume", "stop", "compare", "report"})
 """What adds no events to the log."""
 
-_PARTITIONS: Final = frozenset({"produce", "sweep", "soak"})
-"""What works with several partitions."""
-
 for _name, _function, _line in LISTED:
     command(
         app,
         _name,
         short_help=_line,
         impact="ro" if _name in _READING else "rw",
-        partitions=_name in _PARTITIONS,
+        partitions=True,
     )(_function)

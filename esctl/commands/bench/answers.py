@@ -42,15 +42,16 @@ ReadFrom = TypedDict("ReadFrom", {"from": Literal["leader", "follower"]})
 class ConsumeSettings(ReadFrom):
     """What one must do the same to compare."""
 
-    from_offset: Count
+    from_offset: Annotated[Count | None, "null where several partitions are read"]
     events: Count
     decode: bool
+    partition: NotRequired[Annotated[Count | None, "Of several: the one that is read; null for all"]]
 
 
 class ConsumeDetail(TypedDict):
     """What is told of `bench consume` besides its figures."""
 
-    node: NodeId
+    node: Annotated[NodeId | None, "null where several nodes are read from"]
 
 
 ConsumeResult = Result[ConsumeSettings, ConsumeDetail]
@@ -65,7 +66,7 @@ class DeliveryDetail(RateDetail, LoadsDetail):
     """What is told of `bench e2e` besides its figures."""
 
     latency_from: Literal["the intended send time"]
-    node: NodeId
+    node: Annotated[NodeId | None, "null where several nodes are followed"]
     nodes: list[NodeUseData]
 
 
@@ -162,6 +163,7 @@ class FailoverSettings(TypedDict):
     size_bytes: int
     window: int
     x: Literal["strike"]
+    partition: NotRequired[Annotated[int, "Of several: the one whose leader is struck"]]
 
 
 class SpreadData(TypedDict):

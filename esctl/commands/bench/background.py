@@ -69,7 +69,7 @@ def start(
     if into is not None and into.exists() and any(into.iterdir()):
         raise InvalidArgument(f"{into} is not empty; nothing was done", next_step="name a new directory")
     cluster = run.cluster()
-    plan = backgroundloads.new_plan(name, cluster, rate, seconds, size)
+    plan = run.trio(lambda: backgroundloads.new_plan(name, cluster, rate, seconds, size))
     Generator(plan.run, size, plan.batch)  # raises for a size that no event has
     what = f"{rate:,.0f} events of {size} bytes a second for {duration(seconds)}"
     if dry_run:

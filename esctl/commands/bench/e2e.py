@@ -89,12 +89,14 @@ async def _measure(
     title: str,
 ) -> "EndToEnd":
     from esctl.bench.delivery import following, run_end_to_end
-    from esctl.bench.generator import Generator
+    from esctl.bench.generator import Generator, sources_of
     from esctl.bench.trial import connecting
     from esctl.bench.usage import looking_at
     from esctl.commands.bench.progress import watching
+    from esctl.query.ringsurvey import ring_of
 
-    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch)
+    sources = sources_of(await ring_of(cluster))
+    generator = Generator(secrets.token_hex(8), size, plan.events_a_batch, sources)
     async with watching(run, title, plan.warmup_s + plan.seconds) as watch:
 
         def begun(load: "Load") -> None:
@@ -117,7 +119,7 @@ def result_of(ended: "list[EndToEnd]", machine: "MachineData", cluster: "Cluster
         kind="e2e",
         settings={
             **settings_of(plan, first.trial.size_bytes, session=False),
-            "from": "follower" if first.followed.follower else "leader",
+            "from": "follower" if any(one.follower for one in first.followed) else "leader",
         },
         machine=machine,
         cluster=cluster,
@@ -126,7 +128,7 @@ def result_of(ended: "list[EndToEnd]", machine: "MachineData", cluster: "Cluster
         detail={
             "rate_reached": rate_reached(runs, plan.rate, plan.seconds),
             "latency_from": "the intended send time",
-            "node": first.followed.node,
+            "node": nodes.pop() if len(nodes := {one.node for one in first.followed}) == 1 else None,
             **detail_of([one.trial for one in ended]),
             "nodes": ended[-1].trial.after.as_data(),
         },
@@ -154,9 +156,14 @@ def answer_of(
 def _views(result: "DeliveryResult") -> list[View]:
     figures, settings = result.figures, result.settings
     who = "the leader" if settings["from"] == "leader" else "a follower"
+    where = f"on node {result.detail['node']}, {who}"
+    if "partitions" in result.cluster:
+        where = (
+            "on the leader of each partition" if who == "the leader" else f"on node {result.detail['node']}"
+        )
     pairs: list[tuple[str, Value]] = [
         ("acked", screens.outcome(figures, also="undelivered")),
-        ("subscriber", f"on node {result.detail['node']}, {who}; it decodes nothing"),
+        ("subscriber", f"{where}; it decodes nothing"),
         ("events", f"{settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"),
         ("measured", f"{duration(settings['seconds'])} after {duration(settings['warmup_s'])} of warm-up"),
         ("processor", screens.cost(figures)),

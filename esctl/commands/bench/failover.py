@@ -12,7 +12,7 @@ import typer
 
 from esctl.chaos.failover.kinds import StrikeKind
 from esctl.cli import guard
-from esctl.cli.arguments import DryRun, Yes
+from esctl.cli.arguments import DryRun, PartitionOption, Yes
 from esctl.cli.invocation import Invocation
 from esctl.clusters.backends import backend_named
 from esctl.commands.bench import options, screens, strikes
@@ -74,6 +74,7 @@ def failover(
             help="Rate of the load, in events per second",
         ),
     ] = 1000.0,
+    partition: PartitionOption = None,
     save: options.Save = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -81,12 +82,13 @@ def failover(
     """Kill, pause or cut off the leader, or transfer the leadership, repeatedly under load; measure how long
     nothing is acked, why, and whether any event is lost
 
-    The events stay in the log: use a temporary cluster (`esctl cluster up bench`)"""
+    The events stay in the log: use a temporary cluster (`esctl cluster up bench`). With several partitions,
+    it is about one of them: the load is of that one, and the node is struck that leads it"""
     from esctl.query import ringsurvey  # loaded late: it brings trio and the client
 
     screens.check_name(save)
     with run.changing() as cluster:
-        backend = backend_named(cluster.backend)
+        backend, only = backend_named(cluster.backend), run.partition(cluster, partition)
         what = f"bench failover --kind {kind}"
         uncounted = run.trio(lambda: ringsurvey.uncounted(cluster))
         change = guard.can_spare_one(cluster, backend.nodes(cluster), what, uncounted)
@@ -95,7 +97,8 @@ def failover(
         run.trio(lambda: _check_ready(cluster, what))
         if kind is StrikeKind.PARTITION:
             run.trio(lambda: _check_may_cut(cluster))
-        plan = f"{_PLANS[kind]}, {'once' if times == 1 else f'{times} times'}"
+        of = "" if only is None else f" (of partition {only})"
+        plan = f"{_PLANS[kind]}{of}, {'once' if times == 1 else f'{times} times'}"
         if dry_run:
             planned: PlannedFailoverAnswer = {
                 "cluster": cluster.name, "kind": kind, "times": times, "quorum": change.as_data(),
@@ -105,8 +108,8 @@ def failover(
         screens.check_place(save)
         run.terminal.note(f"meanwhile {change.text}")
         guard.moderate(run.terminal, f"This will {plan}.", yes=yes, typed=run.typed)
-        measured = _begin(cluster, kind, rate)
-        failure = _measure_all(run, cluster, backend, measured, kind, times, rate)
+        measured = _begin(cluster, kind, rate, only)
+        failure = _measure_all(run, cluster, backend, measured, kind, times, rate, only)
         return answer_of(run, measured, times, failure, save)
 
 
@@ -118,13 +121,14 @@ def _measure_all(
     kind: StrikeKind,
     times: int,
     rate: float,
+    partition: int | None,
 ) -> EventStreamError | None:
     """Strike, read the logs, judge; the error that ended it before its time. Ctrl-C passes through, unless
     what was struck could not be brought back: that is what must be told then."""
     run.on_interrupt(lambda: _interrupted(measured), "run it again; it makes new events each time")
     try:
-        run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate))
-        reading = run.trio(lambda: _read(run, cluster))
+        run.trio(lambda: _strike(run, cluster, backend, measured, kind, times, rate, partition))
+        reading = run.trio(lambda: _read(run, cluster, partition))
         if measured.drill is not None:
             with run.terminal.progress("comparing"):
                 measured.outcome = reading.judge(measured.drill.load.operations)
@@ -143,27 +147,32 @@ def _measure_all(
 async def _check_may_cut(cluster: "Cluster") -> None:
     """All nodes were started with faults allowed; raises `FaultsNotAllowed`."""
     from esctl.chaos import nodes
-    from esctl.query import survey
+    from esctl.query import ringsurvey
 
-    nodes.check_allowed(cluster, await survey.ask(cluster))
+    for survey in (await ringsurvey.ask(cluster)).partitions:
+        nodes.check_allowed(cluster, survey)
 
 
 async def _check_ready(cluster: "Cluster", what: str) -> None:
-    """All nodes answer and vote, and one leads."""
-    from esctl.query import survey
+    """In every partition, all nodes answer and vote, and one leads: each loses the node that is struck."""
+    from esctl.query import ringsurvey
 
-    found = await survey.ask(cluster)
-    why = [f"node {report.node.id}: {report.why}" for report in found.down]
-    why += [f"node {report.node.id} is fetching its log from the others" for report in found.rejoining]
+    ring = await ringsurvey.ask(cluster)
+    rejoining = sorted({report.node.id for survey in ring.partitions for report in survey.rejoining})
+    why = [f"node {number}: {reason}" for number, reason in ring.down.items()]
+    why += [f"node {number} is fetching its log from the others" for number in rejoining]
     if why:
         raise TooFewNodes(f"{what} wants every node to be well; {'; '.join(why)}; nothing was done")
-    if found.leader is None:
+    if not all(survey.leader is not None for survey in ring.partitions):
         raise NoQuorum(
-            f"no node of {cluster.name} leads; nothing was done", next_step="esctl status health --wait 10s"
+            f"{ring.leader_text} of {cluster.name}; nothing was done"
+            if cluster.partitions > 1
+            else f"no node of {cluster.name} leads; nothing was done",
+            next_step="esctl status health --wait 10s",
         )
 
 
-def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasurement:
+def _begin(cluster: "Cluster", kind: StrikeKind, rate: float, partition: int | None) -> FailoverMeasurement:
     from esctl.bench import machine, openloop
     from esctl.chaos.steadyload import EVENT_BYTES
     from esnode.client.timers import Timers
@@ -191,6 +200,8 @@ def _begin(cluster: "Cluster", kind: StrikeKind, rate: float) -> FailoverMeasure
             "timers": timers_of(Timers(timeout_s=APPEND_TIMEOUT_S)),
         },
     )
+    if partition is not None:
+        given.settings["partition"] = partition
     return FailoverMeasurement(given)
 
 
@@ -216,14 +227,15 @@ async def _strike(
     kind: StrikeKind,
     times: int,
     rate: float,
+    partition: int | None,
 ) -> None:
     from esctl.chaos.failover.drill import Drill
     from esctl.chaos.failover.subject import LiveCluster
     from esctl.chaos.steadyload import under_load
 
     with run.terminal.progress(f"strike 1 of {times}") as bar:
-        async with under_load(cluster, rate, APPEND_TIMEOUT_S) as (load, log):
-            subject = LiveCluster(cluster, backend)
+        async with under_load(cluster, rate, APPEND_TIMEOUT_S, partition) as (load, log):
+            subject = LiveCluster(cluster, backend, partition)
             measured.given.client["dials_at_once"] = list(log.connections)
             measured.drill = Drill(
                 subject, load, kind, times, lambda: log.connections, tell=_teller(run, bar, times)
@@ -248,12 +260,12 @@ def _teller(run: Invocation, bar: "Progress", times: int) -> "Callable[[Strike],
     return tell
 
 
-async def _read(run: Invocation, cluster: "Cluster") -> "LogsReading":
+async def _read(run: Invocation, cluster: "Cluster", partition: int | None) -> "LogsReading":
     from contextlib import ExitStack
 
     from esctl.chaos.failover.outcome import LogsReading
 
-    reading = LogsReading(cluster)
+    reading = LogsReading(cluster, partition)
     with ExitStack() as stack:
         await reading.read(
             lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))

@@ -101,7 +101,7 @@ async def _measure_all(
     from esctl.commands.bench.progress import watching
     from esctl.query.ringsurvey import ring_of
 
-    sources = sources_of(ring_of(cluster))
+    sources = sources_of(await ring_of(cluster))
     await check_ready(cluster)
     for number in range(1, runs + 1):
         title = "measuring" if runs == 1 else f"run {number} of {runs}"

@@ -58,7 +58,7 @@ def soak(
     screens.check_place(save)
     cluster = run.cluster()
     plan = TrialPlan(seconds, warmup, rate, batch, window)
-    sources = sources_of(ring_of(cluster))
+    sources = sources_of(run.trio(lambda: ring_of(cluster)))
     generator = Generator(secrets.token_hex(8), size, plan.events_a_batch, sources)
     soaked = Soaked(
         cluster,

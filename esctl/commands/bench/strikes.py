@@ -169,8 +169,9 @@ def views(result: "FailoverResult") -> list[View]:
             rows.append([Cell(label, tone), *(Cell(number, tone) for number in numbers)])
     nodes = Counter(one["node"] for one in known)
     times = "once" if len(known) == 1 else f"{len(known)} times"
+    led = f" of partition {settings['partition']}" if "partition" in settings else ""
     title = (
-        f"{settings['strike']} of the leader, {times}, at {settings['rate_per_s']:,.0f} events/s"
+        f"{settings['strike']} of the leader{led}, {times}, at {settings['rate_per_s']:,.0f} events/s"
         f" of {settings['size_bytes']} bytes, {settings['events_a_batch']} a batch"
     )
     hit = ", ".join(f"node {node} ×{count}" for node, count in sorted(nodes.items()))

@@ -205,7 +205,7 @@ async def _measure(swept: Sweep, rate: float) -> "Figures":
 
     settings = swept.settings
     plan = TrialPlan(settings["seconds"], settings["warmup_s"], rate, settings["batch"], settings["window"])
-    sources = sources_of(ring_of(swept.cluster))
+    sources = sources_of(await ring_of(swept.cluster))
     generator = Generator(secrets.token_hex(8), settings["size_bytes"], plan.events_a_batch, sources)
     title = f"{rate:,.0f} asked"
     async with watching(swept.run, title, plan.warmup_s + plan.seconds) as watch:

@@ -1,6 +1,6 @@
 """`esctl event dedup`: what becomes of an event if it is sent now, and why."""
 
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -10,6 +10,9 @@ from esctl.ui.escape import quoted
 from esctl.ui.formatting import duration
 from esctl.ui.values import Count, KeyExpiry
 from esnode.dedup.batch import event_key
+
+if TYPE_CHECKING:
+    from esnode.client import KeyState
 
 
 class EventDedupAnswer(TypedDict):
@@ -34,8 +37,8 @@ def dedup(
     from esctl.query import lookup  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
-    known = state.offset is not None
+    state, _ = run.trio(lambda: lookup.known(cluster, source, event_id))
+    known = state.known
     data: EventDedupAnswer = {
         "source": source,
         "id": event_id,
@@ -44,18 +47,18 @@ def dedup(
         "offset": state.offset,
         "expires_in_ms": state.expires_in_ms if known else None,
         "would_store": not known,
-        "why": _why(state.offset, state.expires_in_ms),
+        "why": _why(state),
     }
     pairs: list[tuple[str, Value]] = [
         ("source", source),
         ("id", event_id),
         ("key", Cell(str(data["key"]), Tone.DIM)),
         ("known", Cell("yes", Tone.GOOD) if known else Cell("no", Tone.WARN)),
-        ("first offset", str(state.offset) if known else None),
+        ("first offset", str(state.offset) if state.offset is not None else None),
         ("known for", left(state.expires_in_ms) if known else None),
         ("sent again", str(data["why"])),
     ]
-    if not known:
+    if state.offset is None:
         pairs.append(
             (
                 "in the log?",
@@ -72,15 +75,21 @@ def left(expires_in_ms: int) -> str:
     return f"{duration(expires_in_ms / 1000)} of log time"
 
 
-def _why(offset: int | None, expires_in_ms: int) -> str:
-    if offset is None:
+def _why(state: "KeyState") -> str:
+    if not state.known:
         return (
             "it would be stored: it was never sent, or longer ago than the deduplication window reaches"
             " (a producer session knows what it has sent for longer, by its numbers)"
         )
-    if expires_in_ms < 0:
-        return f"it would be acked with offset {offset} and not stored again, {left(expires_in_ms)}"
+    acked = (
+        "it would be acked without an offset and not stored again, since its source has moved and another"
+        " partition has it"
+        if state.offset is None
+        else f"it would be acked with offset {state.offset} and not stored again"
+    )
+    if state.expires_in_ms < 0:
+        return f"{acked}, {left(state.expires_in_ms)}"
     return (
-        f"it would be acked with offset {offset} and not stored again; after another"
-        f" {duration(expires_in_ms / 1000)} of log time it would be stored a second time"
+        f"{acked}; after another {duration(state.expires_in_ms / 1000)} of log time it would be stored"
+        " a second time"
     )

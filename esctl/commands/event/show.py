@@ -87,14 +87,13 @@ def _by_id(
     run: Invocation, cluster: Cluster, source: str, event_id: str
 ) -> Answer[EventAnswer | PastTheEndAnswer | UnknownEventAnswer]:
     from esctl.query import lookup  # loaded late: it brings trio and the client
-    from esctl.query.ringsurvey import owner_of
 
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    state, partition = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
-        return _by_offset(run, cluster, state.offset, owner_of(cluster, source))
-    run.terminal.note("the deduplication table does not know it; looking through the whole log")
+        return _by_offset(run, cluster, state.offset, partition)
+    run.terminal.note(f"{lookup.unplaced(state)}; looking through the whole log")
     with run.terminal.progress("looking") as bar:
-        found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
+        found = run.trio(lambda: lookup.in_the_logs(cluster, source, event_id, bar.advance))
     if found is not None:
         return _shown(found)
     trouble = Trouble(

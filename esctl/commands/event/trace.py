@@ -161,27 +161,28 @@ def trace(
         only = run.partition(cluster, partition)
         return _would_send(run, cluster, only) if dry_run else _live(run, cluster, only)
     if offset is None:
-        from esctl.query.ringsurvey import owner_of  # loaded late: it brings trio and the client
-
         assert source is not None
         assert event_id is not None
-        return _stored(run, cluster, _offset_of(run, cluster, source, event_id), owner_of(cluster, source))
+        return _stored(run, cluster, *_place_of(run, cluster, source, event_id))
     return _stored(run, cluster, offset, run.partition(cluster, partition))
 
 
-def _offset_of(run: Invocation, cluster: Cluster, source: str, event_id: str) -> int:
-    """By the deduplication table, or else by looking through the log; raises `EventNotFound`."""
+def _place_of(run: Invocation, cluster: Cluster, source: str, event_id: str) -> tuple[int, int | None]:
+    """Offset and partition, by the deduplication table, or else by looking through the logs.
+
+    Raises `EventNotFound`.
+    """
     from esctl.query import lookup  # loaded late: it brings trio and the client
 
-    state = run.trio(lambda: lookup.known(cluster, source, event_id))
+    state, partition = run.trio(lambda: lookup.known(cluster, source, event_id))
     if state.offset is not None:
-        return state.offset
-    run.terminal.note("the deduplication table does not know it; looking through the whole log")
+        return state.offset, partition
+    run.terminal.note(f"{lookup.unplaced(state)}; looking through the whole log")
     with run.terminal.progress("looking") as bar:
-        found = run.trio(lambda: lookup.in_the_log(cluster, source, event_id, bar.advance))
+        found = run.trio(lambda: lookup.in_the_logs(cluster, source, event_id, bar.advance))
     if found is None:
         raise EventNotFound(f"no event of the log has source {source!r} and id {event_id!r}")
-    return found.offset
+    return found.offset, found.partition if cluster.partitions > 1 else None
 
 
 # --- one that is stored ---------------------------------------------------------------------------
@@ -340,7 +341,7 @@ def _would_send(run: Invocation, cluster: Cluster, partition: int | None) -> Ans
     from esctl.query.ringsurvey import source_of
 
     survey = run.trio(lambda: surveys.ask(cluster, partition=partition))
-    source = source_of(cluster, partition, probe.SOURCE)
+    source = run.trio(lambda: source_of(cluster, partition, probe.SOURCE))
     text = f"would append one event of source {source} to {cluster.name}; {survey.state_text}"
     data: PlannedTraceAnswer = {
         "dry_run": True,

@@ -6,6 +6,7 @@ exactly-once check is that of `bench failover`.
 
 import secrets
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,11 +26,12 @@ from esctl.exits import Exit
 from esctl.faults import leases
 from esctl.faults.partitionshapes import listed
 from esctl.ui.answer import Answer, Cell, Fields, Line, Table, Tone, Trouble, Value, View
-from esctl.ui.formatting import duration
+from esctl.ui.formatting import duration, shared
 from esctl.ui.values import Verdict
 
 if TYPE_CHECKING:
     from esctl.chaos.failover.outcome import DrillOutcome, LogsReading
+    from esctl.chaos.steadyload import SteadyLoad
     from esctl.chaos.stormrun import StormRun
     from esctl.commands.fault.answers import (
         InterruptedStormAnswer,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
         StormHead,
         StormQuorum,
     )
-    from esctl.query.survey import Survey
+    from esctl.query.ringsurvey import RingSurvey
 
 APPEND_TIMEOUT_S: Final = 60.0
 LONGEST_S: Final = 3600
@@ -47,10 +49,26 @@ NOT_A_QUORUM: Final = "nothing may be acked meanwhile"
 
 @dataclass(slots=True)
 class StormResult:
-    """A storm that is over. `outcome` is None where the logs were not read."""
+    """A storm that is over. `outcomes` has what came out of each partition; nothing where the logs were not
+    read."""
 
     storm_run: "StormRun"
-    outcome: "DrillOutcome | None" = None
+    outcomes: "Sequence[DrillOutcome]" = ()
+
+    @property
+    def lost(self) -> int | None:
+        """Acked events that are not where they were acked; None where the logs were not read."""
+        return sum(one.lost for one in self.outcomes) if self.outcomes else None
+
+    @property
+    def duplicates(self) -> int | None:
+        """Events that a log has more than once."""
+        return sum(one.duplicates for one in self.outcomes) if self.outcomes else None
+
+    @property
+    def hashes_equal(self) -> bool | None:
+        """Have all nodes the same events, in every partition?"""
+        return all(one.verdict.hashes_equal for one in self.outcomes) if self.outcomes else None
 
     @property
     def code(self) -> Exit:
@@ -62,21 +80,22 @@ class StormResult:
     def failures(self) -> list[str]:
         """What must not be."""
         found = []
-        if self.outcome is not None and not self.outcome.clean:
-            found.append(f"{self.outcome.lost:,} acked events lost, {self.outcome.duplicates:,} duplicates")
-            found += self.outcome.flaws
+        if not all(one.clean for one in self.outcomes):
+            found.append(f"{self.lost:,} acked events lost, {self.duplicates:,} duplicates")
+            found += [f"{where}{text}" for where, text in shared([one.flaws for one in self.outcomes])]
         if not self.storm_run.served:
             found.append("nothing was acked any more after the last fault had ended")
         return found
 
     def doubts(self) -> list[str]:
         """Why there is not enough to judge by."""
-        load, storm = self.storm_run.load, self.storm_run.storm
-        found = ["the logs were not read"] if self.outcome is None else [*self.outcome.doubts]
-        if not load.acked or (storm.keeps_quorum and not load.enough):
-            found.append(f"too little load: {load.acked:,} events acked")
+        loads, storm = self.storm_run.loads, self.storm_run.storm
+        doubts = shared([one.doubts for one in self.outcomes])
+        found = [f"{where}{text}" for where, text in doubts] if self.outcomes else ["the logs were not read"]
+        if not all(load.acked and (load.enough or not storm.keeps_quorum) for load in loads):
+            found.append(f"too little load: {', '.join(f'{load.acked:,}' for load in loads)} events acked")
         missed = [one for one in self.storm_run.results if one.missed]
-        found += [f"{one.fault.kind} of node {one.fault.node}: {one.missed}" for one in missed]
+        found += [f"{one.fault.kind} of {one.fault.where}: {one.missed}" for one in missed]
         return found
 
 
@@ -127,17 +146,17 @@ def storm(
     parts, duration_ms = kinds_of(kinds), round(seconds * 1000)
     before = survey_of(run, cluster, None)
     if replay is not None:
-        wanted = _replayed(replay, voters_of(before))
+        wanted = _replayed(replay, voters_of(before), cluster.partitions)
     else:
         seed = secrets.randbelow(1_000_000) if seed is None else seed
-        voters = voters_of(before)
-        wanted = draw(seed, voters, duration_ms, parts, intensity, allow_quorum_loss=allow_quorum_loss)
+        about = voters_of(before), duration_ms, parts, intensity, cluster.partitions
+        wanted = draw(seed, *about, allow_quorum_loss=allow_quorum_loss)
     _check_strength(wanted, allow_quorum_loss)
     if save is not None:
         _write(save, wanted)
     head: StormHead = {"cluster": cluster.name, "storm": wanted.as_data(), "quorum": _quorum(wanted)}
     plan: list[View] = [
-        _schedule(wanted),
+        _schedule(wanted, several=cluster.partitions > 1),
         Line(_quorum_text(wanted), Tone.NORMAL if wanted.keeps_quorum else Tone.WARN),
     ]
     if dry_run:
@@ -145,7 +164,7 @@ def storm(
         return Answer(planned, plan)
     for view in plan:
         run.terminal.view(view)
-    _check_well(before.worst)
+    _check_well(before)
     what = f"break {cluster.name} {len(wanted.schedule)} times within {duration(wanted.duration_ms / 1000)}."
     guard.moderate(run.terminal, what, yes=yes, typed=run.typed)
     result = _run_storm(run, cluster, wanted, rate)
@@ -168,10 +187,15 @@ def _run_storm(run: Invocation, cluster: Cluster, wanted: Storm, rate: float) ->
         leases.heal(cluster, [f"{name}-{number}" for number in range(1, len(wanted.schedule) + 1)])
     result = StormResult(runs[0])
     if result.storm_run.served:
-        reading = run.trio(lambda: _read(run, cluster))
-        with run.terminal.progress("comparing"):
-            result.outcome = reading.judge(result.storm_run.load.operations)
+        loads = zip(result.storm_run.partitions, result.storm_run.loads, strict=True)
+        result.outcomes = [_judged(run, cluster, load, partition) for partition, load in loads]
     return result
+
+
+def _judged(run: Invocation, cluster: Cluster, load: "SteadyLoad", partition: int | None) -> "DrillOutcome":
+    reading = run.trio(lambda: _read(run, cluster, partition))
+    with run.terminal.progress("comparing"):
+        return reading.judge(load.operations)
 
 
 async def _pass(
@@ -179,26 +203,33 @@ async def _pass(
 ) -> None:
     from esctl.chaos.steadyload import under_load
     from esctl.chaos.stormrun import StormRun
+    from esctl.query.ringsurvey import ring_of
 
     with run.terminal.progress("a calm before the storm") as bar:
 
         def tell(number: int, fault: ScheduledFault) -> None:
-            bar.describe(f"{number} of {len(wanted.schedule)}: {fault.kind} of node {fault.node}")
+            bar.describe(f"{number} of {len(wanted.schedule)}: {fault.kind} of {fault.where}")
 
-        async with under_load(cluster, rate, APPEND_TIMEOUT_S) as (load, _):
-            runs.append(StormRun(cluster, wanted, load, name, tell))
+        several = cluster.partitions > 1
+        numbers: Sequence[int | None] = (await ring_of(cluster)).partitions if several else [None]
+        async with AsyncExitStack() as stack:
+            loads: list[SteadyLoad] = []
+            for partition in numbers:
+                opened = under_load(cluster, rate / len(numbers), APPEND_TIMEOUT_S, partition)
+                loads.append((await stack.enter_async_context(opened))[0])
+            runs.append(StormRun(cluster, wanted, loads, numbers, name, tell))
             await runs[0].run()
 
 
-async def _read(run: Invocation, cluster: Cluster) -> "LogsReading":
-    from contextlib import ExitStack
-
+async def _read(run: Invocation, cluster: Cluster, partition: int | None) -> "LogsReading":
     from esctl.chaos.failover.outcome import LogsReading
 
-    reading = LogsReading(cluster)
+    reading, of = LogsReading(cluster, partition), "" if partition is None else f" of partition {partition}"
     with ExitStack() as stack:
         await reading.read(
-            lambda total: stack.enter_context(run.terminal.progress("reading every node", total, "events"))
+            lambda total: stack.enter_context(
+                run.terminal.progress(f"reading every node{of}", total, "events")
+            )
         )
     return reading
 
@@ -206,7 +237,7 @@ async def _read(run: Invocation, cluster: Cluster) -> "LogsReading":
 # --- before and after ------------------------------------------------------------------------------
 
 
-def _replayed(path: Path, voters: list[int]) -> Storm:
+def _replayed(path: Path, voters: list[int], partitions: int) -> Storm:
     try:
         found = read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -215,6 +246,11 @@ def _replayed(path: Path, voters: list[int]) -> Storm:
         raise InvalidArgument(
             f"{path} is about nodes {listed(found.voters)}, and these are {listed(sorted(voters))};"
             " nothing was done"
+        )
+    struck = {fault.partition for fault in found.schedule if fault.partition is not None}
+    if struck and max(struck) >= partitions:
+        raise InvalidArgument(
+            f"{path} strikes partition {max(struck)}, and there are {partitions}; nothing was done"
         )
     return found
 
@@ -238,12 +274,14 @@ def _write(path: Path, wanted: Storm) -> None:
         raise MachineRefused(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _check_well(survey: "Survey") -> None:
-    if survey.down or survey.rejoining or survey.leader is None:
-        raise Inconclusive(
-            f"a storm begins with every node well, and {survey.state_text}; nothing was done",
-            next_step=f"esctl status health --wait 30s --cluster {survey.cluster.name}",
-        )
+def _check_well(ring: "RingSurvey") -> None:
+    for survey in ring.partitions:
+        if survey.down or survey.rejoining or survey.leader is None:
+            of = "" if survey.partition is None else f"in partition {survey.partition}, "
+            raise Inconclusive(
+                f"a storm begins with every node well, and {of}{survey.state_text}; nothing was done",
+                next_step=f"esctl status health --wait 30s --cluster {survey.cluster.name}",
+            )
 
 
 def _quorum(wanted: Storm) -> "StormQuorum":
@@ -258,36 +296,45 @@ def _quorum_text(wanted: Storm) -> str:
     return f"at most {wanted.worst} of {total} nodes struck at a time, {total // 2 + 1} needed: {verdict}"
 
 
-def _schedule(wanted: Storm) -> Table:
+def _schedule(wanted: Storm, *, several: bool) -> Table:
     rows: list[list[Value]] = [
         [
             duration(fault.at_ms / 1000),
             duration(fault.for_ms / 1000),
             fault.kind,
             fault.node,
+            *_struck_partition(fault, several),
             fault.how or None,
         ]
         for fault in wanted.schedule
     ]
-    return Table(["at", "for", "fault", "node", "how"], rows, title=f"the storm of seed {wanted.seed}")
+    columns = ["at", "for", "fault", "node", *(["partition"] if several else []), "how"]
+    return Table(columns, rows, title=f"the storm of seed {wanted.seed}")
+
+
+def _struck_partition(fault: ScheduledFault, several: bool) -> list[Value]:
+    """For a row of a table: nothing where there is one partition."""
+    if not several:
+        return []
+    return ["all" if fault.partition is None else str(fault.partition)]
 
 
 def _answer(cluster: Cluster, result: StormResult, head: "StormHead") -> "Answer[StormAnswer]":
-    storm_run, outcome = result.storm_run, result.outcome
-    load, failures, doubts = storm_run.load, result.failures(), result.doubts()
+    storm_run, several = result.storm_run, cluster.partitions > 1
+    failures, doubts = result.failures(), result.doubts()
     verdict: Verdict = "failed" if failures else "inconclusive" if doubts else "passed"
     hit = [one for one in storm_run.results if one.hits]
     data: StormAnswer = {
         **head,
         "verdict": verdict,
         "faults": [one.as_data() for one in storm_run.results],
-        "sent": load.sent,
-        "acked": load.acked,
-        "errors": dict(load.errors),
+        "sent": storm_run.sent,
+        "acked": storm_run.acked,
+        "errors": storm_run.errors,
         "longest_gap_ms": storm_run.longest_gap_ms,
-        "acked_lost": None if outcome is None else outcome.lost,
-        "duplicates": None if outcome is None else outcome.duplicates,
-        "hashes_equal": None if outcome is None else outcome.verdict.hashes_equal,
+        "acked_lost": result.lost,
+        "duplicates": result.duplicates,
+        "hashes_equal": result.hashes_equal,
     }
     tone = {"failed": Tone.BAD, "inconclusive": Tone.WARN, "passed": Tone.GOOD}[verdict]
     rows: list[list[Value]] = [
@@ -295,6 +342,7 @@ def _answer(cluster: Cluster, result: StormResult, head: "StormHead") -> "Answer
             duration(one.fault.at_ms / 1000),
             one.fault.kind,
             one.fault.node,
+            *_struck_partition(one.fault, several),
             Cell("not set", Tone.WARN) if one.missed else one.hits,
         ]
         for one in storm_run.results
@@ -302,19 +350,20 @@ def _answer(cluster: Cluster, result: StormResult, head: "StormHead") -> "Answer
     gap = "-" if storm_run.longest_gap_ms is None else f"{storm_run.longest_gap_ms:,.0f} ms"
     lost = (
         "the logs were not read"
-        if outcome is None
-        else f"{outcome.lost:,} lost, {outcome.duplicates:,} twice"
+        if result.lost is None
+        else f"{result.lost:,} lost, {result.duplicates:,} twice"
     )
     fields = Fields(
         [
             ("verdict", Cell(verdict, tone)),
             ("seed", str(storm_run.storm.seed)),
             ("faults", f"{len(storm_run.results)}, of which {len(hit)} hit"),
-            ("events", f"{load.acked:,} of {load.sent:,} acked; {lost}"),
-            ("longest without an ack", gap),
+            ("events", f"{storm_run.acked:,} of {storm_run.sent:,} acked; {lost}"),
+            ("longest without an ack", gap + (" in one partition" if several else "")),
         ]
     )
-    views: list[View] = [Table(["at", "fault", "node", "hits"], rows), fields]
+    columns = ["at", "fault", "node", *(["partition"] if several else []), "hits"]
+    views: list[View] = [Table(columns, rows), fields]
     return Answer(data, views, _troubles(cluster, result, failures, doubts), result.code)
 
 

@@ -7,4 +7,4 @@ app = new_typer()
 
 command(app, "status", partitions=True)(overview.status)
 command(app, "health", partitions=True, record=health.HealthRecord)(health.health)
-command(app, "metrics")(metrics.metrics)
+command(app, "metrics", partitions=True)(metrics.metrics)

@@ -18,6 +18,8 @@ from esctl.ui.values import ClusterName
 from esnode.errors import EventStreamError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from esctl.observe.diagnosis.situation import Situation
     from esctl.observe.monitoring.probes import Probe, ProbeReading, ReadingData, StateWord
 
@@ -121,40 +123,47 @@ def _bound(probe: "Probe", given: float | None, own: float, *, outer: bool = Fal
     return max(own, given) if upwards else min(own, given)
 
 
-def _look(run: Invocation) -> "Situation":
+def _look(run: Invocation) -> "Sequence[Situation]":
     from esctl.observe.diagnosis import collect  # loaded late: it brings trio and the client
 
     cluster = run.cluster()
-    return run.trio(lambda: collect.gather(cluster))
+    return run.trio(lambda: collect.gather_all(cluster))
 
 
-def _read(wanted: list["Probe"], seen: "Situation") -> list["ProbeReading"]:
-    from esctl.observe.monitoring.probes import read
+def _read(wanted: list["Probe"], seen: "Sequence[Situation]") -> list["ProbeReading"]:
+    from esctl.observe.monitoring.probes import read_all
 
-    return [read(probe, seen) for probe in wanted]
+    return [read_all(probe, seen) for probe in wanted]
 
 
 def _answer(
-    run: Invocation, seen: "Situation", readings: list["ProbeReading"], form: str | None, *, everything: bool
+    run: Invocation,
+    every: "Sequence[Situation]",
+    readings: list["ProbeReading"],
+    form: str | None,
+    *,
+    everything: bool,
 ) -> Answer[MetricsAnswer] | None:
     from esctl.observe.monitoring import exposition
     from esctl.observe.monitoring.probes import ProbeState, worst
 
     if form == "prometheus":
-        lines = exposition.exposition(seen, readings) if everything else exposition.checks(seen, readings)
+        lines = exposition.exposition(every, readings) if everything else exposition.checks(every, readings)
         _raw(*lines)
         return None
-    name, state = seen.survey.cluster.name, worst(readings)
+    name, state = every[0].survey.cluster.name, worst(readings)
     data: MetricsAnswer = {
-        "cluster": name, "state": state.word, "checks": [one.as_data() for one in readings],
-    }  # fmt: skip
+        "cluster": name,
+        "state": state.word,
+        "checks": [one.as_data(several=len(every) > 1) for one in readings],
+    }
     rows: list[list[Value]] = [
         [one.probe.name, Cell(one.state.word, _TONES[one.state]), one.value, one.probe.unit, one.text]
         for one in readings
     ]
     views = [Table(["figure", "state", "value", "", "what"], rows)]
-    if not seen.survey.up:
-        return Answer(data, views, [seen.survey.nobody], Exit.UNREACHABLE)
+    if not any(seen.survey.up for seen in every):
+        return Answer(data, views, [every[0].survey.nobody], Exit.UNREACHABLE)
     if state is ProbeState.OK:
         return Answer(data, views)
     bad = [one for one in readings if one.state is not ProbeState.OK]

@@ -92,7 +92,7 @@ def _views(ring: RingSurvey) -> list[View]:
     )
     wide = len(cluster.nodes) <= MOST_COLUMNS
     columns = [f"node {node.id}" for node in cluster.nodes] if wide else ["nodes"]
-    shares = ring.ring.shares()
+    shares = ring.shares
     rows: list[list[Value]] = []
     for number, survey in enumerate(ring.partitions):
         leader = survey.leader

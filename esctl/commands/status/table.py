@@ -200,7 +200,7 @@ def _ailing(report: "Report") -> str:
 
 def partition_rows(ring: "RingSurvey") -> list[PartitionRow]:
     """Every partition, for the JSON answer."""
-    shares = ring.ring.shares()
+    shares = ring.shares
     return [
         {
             "id": number,

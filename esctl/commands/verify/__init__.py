@@ -52,7 +52,7 @@ def verify(
     ] = False,
 ) -> Answer[VerifyAnswer]:
     """Prove that every node has each event once, unchanged and in the same order"""
-    from esctl.query.ringsurvey import ring_of, since_of  # loaded late: it brings trio and the client
+    from esctl.query import ringsurvey  # loaded late: it brings trio and the client
     from esctl.verify.ringhistory import RingHistory
 
     if exact and not inputs:
@@ -61,8 +61,9 @@ def verify(
     cluster = run.cluster()
     begun = time.monotonic()
     expected = Expected(list(inputs or ()))
-    since = run.trio(lambda: since_of(cluster)) if cluster.partitions > 1 else {}
-    history = RingHistory(ring_of(cluster), [node.id for node in cluster.nodes], since)
+    ring = run.trio(lambda: ringsurvey.ask(cluster))
+    since = ring.since if cluster.partitions > 1 else {}
+    history = RingHistory(ring.ring, [node.id for node in cluster.nodes], since)
     readings = run.trio(lambda: _examine(run, cluster, history, expected, wait))
     with run.terminal.progress("comparing"):
         verdicts = history.verdicts(exact=exact, strict=strict)

@@ -1,8 +1,9 @@
 """All figures of a cluster as Prometheus reads them, from one look at all nodes.
 
 Pure. The text format 0.0.4: HELP and TYPE once a name, base units, counters end with `_total`, the buckets
-of a histogram are cumulative. A node that does not answer has `up` 0 and no other figures. Called by
-`esctl status metrics --format prometheus`.
+of a histogram are cumulative. A node that does not answer has `up` 0 and no other figures. With several
+partitions, what each has of its own has the label `partition`. Called by `esctl status metrics --format
+prometheus`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from esctl.clusters.backends.interface import RunState
 from esctl.observe.diagnosis.situation import Situation
 from esctl.observe.monitoring.probes import ProbeReading
 from esctl.query.dedupstate import DedupState
+from esctl.query.ringsurvey import RingSurvey
+from esctl.query.survey import Survey
 
 PREFIX: Final = "eventstreamcore"
 APPEND_BOUNDS_US: Final = (*(part << shift for shift in range(4, 20) for part in (8, 12)), 1 << 23)
@@ -100,16 +103,18 @@ class MetricLine:
     suffix: str = ""
 
 
-def exposition(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
-    """Everything, a line each."""
-    yield from _of_cluster(seen)
-    yield from _of_nodes(seen)
-    yield from checks(seen, readings)
+def exposition(every: Sequence[Situation], readings: Sequence[ProbeReading]) -> Iterator[str]:
+    """Everything, a line each; `every` has the situation of each partition."""
+    yield from _of_cluster(every)
+    if len(every) > 1:
+        yield from _of_ring(RingSurvey(every[0].survey.cluster, [seen.survey for seen in every]))
+    yield from _of_nodes(every)
+    yield from checks(every, readings)
 
 
-def checks(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
+def checks(every: Sequence[Situation], readings: Sequence[ProbeReading]) -> Iterator[str]:
     """The probes that were asked for: their figure and their state."""
-    name = seen.survey.cluster.name
+    name = every[0].survey.cluster.name
     known = [reading for reading in readings if reading.value is not None]
     yield from _family(
         "check_value", "the figure of a probe of esctl status metrics", "gauge",
@@ -121,57 +126,86 @@ def checks(seen: Situation, readings: Sequence[ProbeReading]) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _of_cluster(seen: Situation) -> Iterator[str]:
-    survey = seen.survey
-    labels = {"cluster": survey.cluster.name}
-    figures = [
-        ("nodes", "nodes that are configured", float(len(survey.cluster.nodes))),
-        ("nodes_up", "nodes that answer", float(len(survey.up))),
-        ("quorum_needed", "nodes that make a majority", float(survey.cluster.quorum)),
-        ("quorum_spare", "nodes that may fail yet; negative without a quorum", float(survey.may_fail)),
-        ("has_leader", "1 when a node leads that no majority has outvoted", float(survey.leader is not None)),
-        ("read_seconds", "how long a read took that a majority has confirmed",
-         None if seen.read_ms is None else seen.read_ms / 1000),
-    ]  # fmt: skip
-    for name, text, value in figures:
-        yield from _family(name, text, "gauge", [(labels, value)])
+CLUSTER_METRICS: Final[tuple[tuple[str, str, Callable[[Situation], float | None]], ...]] = (
+    ("nodes_up", "nodes that answer", lambda seen: len(seen.survey.up)),
+    ("quorum_needed", "nodes that make a majority", lambda seen: seen.survey.cluster.quorum),
+    ("quorum_spare", "nodes that may fail yet; negative without a quorum",
+     lambda seen: seen.survey.may_fail),
+    ("has_leader", "1 when a node leads that no majority has outvoted",
+     lambda seen: seen.survey.leader is not None),
+    ("read_seconds", "how long a read took that a majority has confirmed",
+     lambda seen: None if seen.read_ms is None else seen.read_ms / 1000),
+)  # fmt: skip
+"""What is said of a partition as a whole."""
 
 
-def _of_nodes(seen: Situation) -> Iterator[str]:
-    survey = seen.survey
-    labels = {r.node.id: {"cluster": survey.cluster.name, "node": str(r.node.id)} for r in survey.reports}
+def _of_cluster(every: Sequence[Situation]) -> Iterator[str]:
+    cluster = every[0].survey.cluster
     yield from _family(
-        "up", "1 when the node answers", "gauge", [(labels[r.node.id], float(r.up)) for r in survey.reports]
+        "nodes", "nodes that are configured", "gauge", [({"cluster": cluster.name}, len(cluster.nodes))]
+    )
+    for name, text, read in CLUSTER_METRICS:
+        yield from _family(name, text, "gauge", [(_labels(seen.survey), read(seen)) for seen in every])
+
+
+def _of_ring(ring: RingSurvey) -> Iterator[str]:
+    labels, said = {"cluster": ring.cluster.name}, ring.ring_data()
+    yield from _family("ring_version", "the ring that the nodes go by", "gauge", [(labels, said["version"])])
+    yield from _family("ring_partitions", "its partitions", "gauge", [(labels, said["partitions"])])
+    yield from _family("ring_moving", "1 while sources move", "gauge", [(labels, said["moving"])])
+    shares = [({**labels, "partition": str(one)}, share) for one, share in ring.shares.items()]
+    yield from _family("ring_share", "the part of all sources that the partition owns", "gauge", shares)
+
+
+def _labels(survey: Survey, number: int | None = None) -> dict[str, str]:
+    """Of a partition or, by its number, a node in it."""
+    labels = {"cluster": survey.cluster.name}
+    if survey.partition is not None:
+        labels["partition"] = str(survey.partition)
+    return labels if number is None else {**labels, "node": str(number)}
+
+
+def _of_nodes(every: Sequence[Situation]) -> Iterator[str]:
+    replicas = [(seen.survey, report) for seen in every for report in seen.survey.reports]
+    labels = {id(report): _labels(survey, report.node.id) for survey, report in replicas}
+    up = [(labels[id(r)], r.status) for _, r in replicas if r.status is not None]
+    yield from _family(
+        "up", "1 when the node answers", "gauge", [(labels[id(r)], float(r.up)) for _, r in replicas]
     )
     yield from _family(
         "process_running", "1 when it has a process that is not paused", "gauge",
-        [(labels[r.node.id], float(r.process.state is RunState.RUNNING)) for r in survey.reports],
+        [(labels[id(r)], r.process.state_of(survey.partition) is RunState.RUNNING) for survey, r in replicas],
     )  # fmt: skip
     for metric in NODE_METRICS:
-        rows = [(labels[r.node.id], metric.read(r.status)) for r in survey.reports if r.status is not None]
+        rows = [(labelled, metric.read(status)) for labelled, status in up]
         yield from _family(metric.name, metric.help, metric.kind, rows)
     yield from _histogram(
         "append_duration_seconds",
         "from when the node took a batch in to its ack, of every batch since it began; only a leader acks",
-        [
-            (labels[r.node.id], counts)
-            for r in survey.up
-            if (counts := _append_counts(r.status or {})) is not None
-        ],
+        [(labelled, counts) for labelled, status in up if (counts := _append_counts(status)) is not None],
     )
-    lags = [(labels[r.node.id], survey.behind(r, "next_offset")) for r in survey.up]
+    lags = [(labels[id(r)], survey.behind(r, "next_offset")) for survey, r in replicas if r.up]
     yield from _family("lag_events", "events that the node is behind the leader", "gauge", lags)
-    disks = [(labels[n], float(disk.free_bytes)) for n, disk in seen.disks.items()]
-    yield from _family("disk_free_bytes", "room for the node's data directory", "gauge", disks)
-    sizes = [(labels[n], float(disk.total_bytes)) for n, disk in seen.disks.items()]
-    yield from _family("disk_total_bytes", "size of that file system", "gauge", sizes)
+    yield from _of_disks(every[0])
     for metric in PEER_METRICS:
         rows = [
-            ({**labels[r.node.id], "peer": str(peer)}, metric.read(link))
-            for r in survey.up
-            for peer, link in ((r.status or {}).get("peers") or {}).items()
+            ({**labelled, "peer": str(peer)}, metric.read(link))
+            for labelled, status in up
+            for peer, link in (status.get("peers") or {}).items()
         ]
         yield from _family(metric.name, metric.help, metric.kind, rows)
+
+
+def _of_disks(seen: Situation) -> Iterator[str]:
+    """All partitions of a node are on one disk."""
+    disks = {
+        number: ({"cluster": seen.survey.cluster.name, "node": str(number)}, disk)
+        for number, disk in seen.disks.items()
+    }
+    free = [(labels, disk.free_bytes) for labels, disk in disks.values()]
+    yield from _family("disk_free_bytes", "room for the node's data directory", "gauge", free)
+    sizes = [(labels, disk.total_bytes) for labels, disk in disks.values()]
+    yield from _family("disk_total_bytes", "size of that file system", "gauge", sizes)
 
 
 def _append_counts(status: Mapping[str, Any]) -> dict[int, int] | None:

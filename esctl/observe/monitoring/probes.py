@@ -1,19 +1,20 @@
 """The probes of `esctl status metrics`: one figure of a cluster each, and what it means.
 
 Pure. A figure past its threshold is a warning or critical; one that cannot be had is unknown, unless that
-itself is what the probe is about. Called by `esctl status metrics`.
+itself is what the probe is about. Of several partitions, the worst counts. Called by `esctl status metrics`.
 """
 
 import enum
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 from esctl.observe.diagnosis.situation import Situation
 from esctl.query.dedupstate import DedupState
 from esctl.query.survey import MAX_LAG_EVENTS, Report
 from esctl.ui.formatting import quantity
+from esctl.ui.values import Count
 
 StateWord = Literal["ok", "warning", "critical", "unknown"]
 _WORDS: Final[tuple[StateWord, ...]] = ("ok", "warning", "critical", "unknown")
@@ -29,6 +30,9 @@ class ReadingData(TypedDict):
     warn: float | None
     crit: float | None
     text: str
+    partition: NotRequired[
+        Annotated[Count | None, "Of several partitions: the one that has this figure; null where all have it"]
+    ]
 
 
 class ProbeState(enum.IntEnum):
@@ -79,10 +83,12 @@ class ProbeReading:
     value: float | None
     state: ProbeState
     text: str
+    partition: int | None = None
+    """The one of several that has this figure."""
 
-    def as_data(self) -> ReadingData:
-        """For the JSON answer."""
-        return {
+    def as_data(self, *, several: bool = False) -> ReadingData:
+        """For the JSON answer; with `several` partitions it says which one has the figure."""
+        data: ReadingData = {
             "probe": self.probe.name,
             "state": self.state.word,
             "value": self.value,
@@ -91,6 +97,9 @@ class ProbeReading:
             "crit": None if math.isinf(self.probe.crit) else self.probe.crit,
             "text": self.text,
         }
+        if several:
+            data["partition"] = self.partition
+        return data
 
 
 def read(probe: Probe, seen: Situation) -> ProbeReading:
@@ -101,6 +110,23 @@ def read(probe: Probe, seen: Situation) -> ProbeReading:
     return ProbeReading(probe, value, state_of(probe, value), text)
 
 
+def read_all(probe: Probe, seen: Sequence[Situation]) -> ProbeReading:
+    """The same of all partitions: the worst figure, with the partition that has it where not all do."""
+    if probe.name == "faults":
+        value, text, missing = _faults_of(seen)
+        return ProbeReading(probe, value, missing if value is None else state_of(probe, value), text)
+    readings = [read(probe, one) for one in seen]
+    first = readings[0]
+    if all((one.value, one.text) == (first.value, first.text) for one in readings):
+        return first
+    state = worst(readings)
+    numbers = [number for number, one in enumerate(readings) if one.state is state]
+    way = 1 if probe.falling else -1
+    chosen = min(numbers, key=lambda number: way * (readings[number].value or 0.0))
+    found = readings[chosen]
+    return replace(found, partition=chosen, text=f"partition {chosen}: {found.text}")
+
+
 def state_of(probe: Probe, value: float) -> ProbeState:
     """Where the figure stands."""
     for bound, state in ((probe.crit, ProbeState.CRITICAL), (probe.warn, ProbeState.WARNING)):
@@ -109,7 +135,7 @@ def state_of(probe: Probe, value: float) -> ProbeState:
     return ProbeState.OK
 
 
-def worst(readings: list[ProbeReading]) -> ProbeState:
+def worst(readings: Sequence[ProbeReading]) -> ProbeState:
     """Critical before warning before unknown."""
     order = (ProbeState.CRITICAL, ProbeState.WARNING, ProbeState.UNKNOWN)
     states = {reading.state for reading in readings}
@@ -164,11 +190,16 @@ def _disk(seen: Situation) -> _Read:
 
 
 def _faults(seen: Situation) -> _Read:
-    survey = seen.survey
-    if not survey.up and not seen.struck:
+    return _faults_of([seen])
+
+
+def _faults_of(every: Sequence[Situation]) -> _Read:
+    """What is broken on purpose anywhere: a fault of a node is one fault, however many partitions it has."""
+    if not any(seen.survey.up or seen.struck for seen in every):
         return None, "no node answers, so nothing can be said of faults", ProbeState.UNKNOWN
-    ids = {str(fault["id"]).partition(".")[0] for report in survey.up for fault in report.faults}
-    ids |= {one.fault for one in seen.struck}
+    told = [fault for seen in every for report in seen.survey.up for fault in report.faults]
+    ids = {str(fault["id"]).partition(".")[0] for fault in told}
+    ids |= {one.fault for seen in every for one in seen.struck}
     return float(len(ids)), ", ".join(sorted(ids)) or "none is active", ProbeState.UNKNOWN
 
 
@@ -192,7 +223,11 @@ def _used_percent(report: Report) -> float | None:
 
 
 def _memory(seen: Situation) -> _Read:
-    known = {r.node.id: r.number("rss_bytes") or r.process.rss_bytes for r in seen.survey.reports}
+    several = seen.survey.partition is not None  # then a node is all its processes
+    known = {
+        r.node.id: (None if several else r.number("rss_bytes")) or r.process.rss_bytes
+        for r in seen.survey.reports
+    }
     taken = {number: size for number, size in known.items() if size}
     if not taken:
         return None, "no node runs", ProbeState.UNKNOWN

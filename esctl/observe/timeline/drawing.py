@@ -36,7 +36,7 @@ TONES: Final = {
     "election": Tone.GOOD, "fault": Tone.BROKEN, "pause": Tone.PAUSED, "failure": Tone.BAD,
     "restart": Tone.BAD, "down": Tone.BAD,
     "step-down": Tone.WARN, "attempt": Tone.WARN, "trouble": Tone.WARN, "repair": Tone.WARN,
-    "step": Tone.ACCENT, "command": Tone.ACCENT, "transfer": Tone.ACCENT,
+    "step": Tone.ACCENT, "command": Tone.ACCENT, "transfer": Tone.ACCENT, "move": Tone.ACCENT,
 }  # fmt: skip
 ACTIONS: Final = {
     "fault": ("faults", "a fault is active", "▓", Tone.BROKEN),

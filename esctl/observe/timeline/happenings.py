@@ -22,8 +22,8 @@ TOGETHER_S: Final = 5.0
 
 
 HappeningKind = Literal[
-    "attempt", "command", "cut", "down", "election", "failure", "fault", "pause", "repair", "restart",
-    "snapshot", "start", "step", "step-down", "transfer", "trouble",
+    "attempt", "command", "cut", "down", "election", "failure", "fault", "move", "pause", "repair", "restart",
+    "snapshot", "start", "step", "step-down", "switch", "transfer", "trouble",
 ]  # fmt: skip
 
 
@@ -313,6 +313,43 @@ def repairs(moments: Sequence[Moment]) -> list[Happening]:
     for node, left in begun.items():
         found.append(Happening(left.at_s, None, "repair", f"node {node} {left.text}", (node,)))
     return found
+
+
+def moves(moments: Sequence[Moment]) -> list[Happening]:
+    """Each plan for the ring until its end, whoever drove it; and each switch of the partition to a ring."""
+    found: list[Happening] = []
+    begun: dict[int | None, Moment] = {}
+    for moment in moments:
+        version = moment.number("version")
+        if moment.node is None:
+            continue
+        if moment.kind is MomentKind.MOVE:
+            begun.setdefault(version, moment)
+        elif moment.kind is MomentKind.MOVED:
+            first = begun.pop(version, moment)
+            text = f"{first.text}: {moment.text}" if first is not moment else moment.text
+            nodes = tuple(sorted({node for one in (first, moment) if (node := one.node) is not None}))
+            details = {**first.details, **moment.details}
+            found.append(Happening(first.at_s, moment.at_s, "move", text, nodes, details))
+    for first in begun.values():
+        nodes = (first.node,) if first.node is not None else ()
+        found.append(Happening(first.at_s, None, "move", first.text, nodes, dict(first.details)))
+    return [*found, *_switches(moments)]
+
+
+def _switches(moments: Sequence[Moment]) -> list[Happening]:
+    """One for all nodes: that some apply it later says nothing of the ring."""
+    first: dict[int | None, Moment] = {}
+    nodes: dict[int | None, set[int]] = {}
+    for moment in moments:
+        if moment.kind is MomentKind.SWITCHED and moment.node is not None:
+            version = moment.number("version")
+            first.setdefault(version, moment)
+            nodes.setdefault(version, set()).add(moment.node)
+    return [
+        Happening(one.at_s, one.at_s, "switch", one.text, tuple(sorted(nodes[version])), dict(one.details))
+        for version, one in first.items()
+    ]
 
 
 def steps(moments: Sequence[Moment]) -> list[Happening]:

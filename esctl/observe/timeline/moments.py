@@ -14,6 +14,7 @@ from esctl.cli import timearguments
 from esctl.clusters import rolechanges
 from esctl.clusters.nodelog import RAW, LogLine, whole
 from esctl.clusters.rolechanges import ElectionNews
+from esctl.ui.formatting import duration
 
 
 class MomentKind(enum.StrEnum):
@@ -43,6 +44,11 @@ class MomentKind(enum.StrEnum):
     """Retention has cut the log's prefix."""
     REPAIR = "repair"
     REPAIRED = "repaired"
+    MOVE = "move"
+    """Of sources, to other partitions: the node that leads partition 0 begins it, or goes on with it."""
+    MOVED = "moved"
+    SWITCHED = "switched"
+    """A partition goes by another ring."""
     STEP = "step"
     """Of a playbook."""
     STEP_OVER = "step-over"
@@ -153,6 +159,18 @@ def _ended_process(fields: Fields) -> str:
     return f"its process has ended ({how}); its supervisor starts another one"
 
 
+def _moved(fields: Fields) -> str:
+    keys, took_ms, waited_ms = (
+        whole(fields.get(name)) or 0 for name in ("moved_keys", "took_ms", "waited_ms")
+    )
+    took = f"{keys:,} keys copied in {duration(took_ms / 1000)}"
+    return f"{took}, and moving sources waited {duration(waited_ms / 1000)}"
+
+
+def _ring(text: str) -> Callable[[Fields], str]:
+    return lambda fields: text.format(fields.get("partitions"), fields.get("version"))
+
+
 def _list(values: list[object]) -> str:
     return ", ".join(map(str, values))
 
@@ -185,6 +203,9 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
     "rejoin_begun": (MomentKind.REPAIR, _with("cannot trust its disk, and rejoins: {}", "reason")),
     "index_discarded": (MomentKind.REPAIR, _with("makes an index of its keys anew: {}", "reason")),
     "rejoin_done": (MomentKind.REPAIRED, _says("has rejoined")),
+    "ring_plan_begun": (MomentKind.MOVE, _ring("sources move to {} partitions, by the ring of version {}")),
+    "ring_plan_ended": (MomentKind.MOVED, _moved),
+    "ring_changed": (MomentKind.SWITCHED, _ring("switch to the ring of {} partitions, version {}")),
     "partition_ended": (MomentKind.TROUBLE, _ended_process),
     "copy_trusted": (MomentKind.REPAIR, _with("trusts a copy of its directory: {}", "reason")),
 }
@@ -193,7 +214,7 @@ LEFT_OUT: Final = frozenset(
         "savepoint_loaded", "snapshot_loaded", "log_replayed", "keys_indexed", "log_checked",  # a start
         "peer_connected", "peer_unreachable", "peer_left", "peer_noted", "peers_asked", "snapshot_sent",
         "keys_missing", "client_dropped", "connection_left", "window_has_room",
-        "ring_plan_begun", "ring_changed", "ring_step_failed", "ring_plan_ended",
+        "ring_step_failed",
     }
 )  # fmt: skip
 """Written often, and told better by something else: not even their warnings are moments, their errors are."""

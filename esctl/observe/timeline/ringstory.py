@@ -88,7 +88,9 @@ class RingStory:
         return found
 
     def where(self, told: SharedHappening) -> str:
-        """Of which partitions it is said; empty where of all."""
+        """Of which partitions it is said; empty where of all, or of the cluster as partition 0 tells it."""
+        if told.happening.kind == "move":
+            return ""
         return "" if len(told.partitions) == len(self.stories) else f"{partitions_named(told.partitions)}: "
 
     def as_data(self, cluster: str, notes: list[str]) -> RingTimelineAnswer:

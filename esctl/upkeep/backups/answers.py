@@ -125,6 +125,16 @@ class DrillCopyData(TypedDict):
     node: NodeId
     hash: str | None
     why: str | None
+    partition: NotRequired[Count]
+
+
+class DrilledPartitionData(TypedDict):
+    """What was compared of one of several partitions."""
+
+    id: Count
+    common_offset: Count
+    events: Count
+    content_hash: str
 
 
 class BackupDrillAnswer(TypedDict):
@@ -132,9 +142,9 @@ class BackupDrillAnswer(TypedDict):
 
     cluster: ClusterName
     verdict: Verdict
-    common_offset: Count
+    common_offset: Annotated[Count | None, "null where several partitions have several"]
     events: Count
-    content_hash: str
+    content_hash: Annotated[str | None, "null where several partitions have several"]
     sent_again: Count
     known_again: Count
     seconds: dict[str, Seconds]
@@ -142,6 +152,7 @@ class BackupDrillAnswer(TypedDict):
     doubts: list[str]
     copies: list[DrillCopyData]
     left_behind: list[FilePath]
+    partitions: NotRequired[list[DrilledPartitionData]]
 
 
 class WholeBackupRow(BackupData):

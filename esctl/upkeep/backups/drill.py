@@ -20,7 +20,7 @@ from esnode.backup.manifest import Manifest
 from esnode.client import connect, connect_node
 from esnode.dedup.batch import Batch
 from esnode.errors import DamagedBackup, DamagedRecord, EventStreamError, OperationTimeout
-from esnode.raft.entry import Entry, parse
+from esnode.raft.entry import Entry, EntryKind, parse
 
 ANSWER_S: Final = 5.0
 PATIENCE_S: Final = 10.0
@@ -76,16 +76,23 @@ class DrillFindings:
 
 
 async def compare(
-    source: Cluster, restored: Cluster, reader: BackupReader, begin: Callable[[int], DrillProgress]
+    source: Cluster,
+    restored: Cluster,
+    reader: BackupReader,
+    begin: Callable[[int], DrillProgress],
+    partition: int = 0,
 ) -> DrillFindings:
-    """Hash every node of both clusters, each on its own, then send the last events again to the restored."""
+    """Hash every node of both clusters, each on its own, then send the last events again to the restored.
+
+    `reader` has the backup of that partition.
+    """
     findings, manifest = DrillFindings(), reader.manifest
     nodes = [(cluster, node) for cluster in (source, restored) for node in cluster.nodes]
     watcher = begin(manifest.events * len(nodes))
 
     async def look(cluster: Cluster, node: Node) -> None:
         try:
-            found = await _hash_of(cluster, node, manifest, watcher)
+            found = await _hash_of(cluster, node, partition, manifest, watcher)
             findings.copies.append(DrillCopy(cluster.name, node.id, found))
         except (DamagedBackup, DamagedRecord) as error:
             findings.copies.append(DrillCopy(cluster.name, node.id, "none", str(error)))
@@ -100,12 +107,16 @@ async def compare(
     return findings
 
 
-async def _hash_of(cluster: Cluster, node: Node, manifest: Manifest, watcher: DrillProgress) -> str:
+async def _hash_of(
+    cluster: Cluster, node: Node, partition: int, manifest: Manifest, watcher: DrillProgress
+) -> str:
     """The hash of one node's events from the first to the last of the backup."""
     content = ContentHash(manifest.first_offset, manifest.next_offset)
     offset = manifest.first_offset
     patience = trio.current_time() + PATIENCE_S
-    async with connect_node(node.client, cluster=cluster.identity, timeout_s=ANSWER_S) as link:
+    where = partition if cluster.partitions > 1 else None
+    link_to = connect_node(node.client, cluster=cluster.identity, partition=where, timeout_s=ANSWER_S)
+    async with link_to as link:
         while offset < manifest.next_offset:
             page = await link.read_records(offset, manifest.next_offset - offset)
             begun = offset
@@ -144,7 +155,8 @@ def _last_entries(reader: BackupReader) -> Sequence[Entry]:
     ttl_ms = manifest.origin.dedup.ttl_ms
     oldest_ms = manifest.log_time_ms - ttl_ms if ttl_ms else -1
     for page in reader.pages():
-        found += [e for e in page if 0 < e.count <= limits.MAX_BATCH_EVENTS and e.log_time_ms > oldest_ms]
+        batches = [entry for entry in page if entry.kind is EntryKind.BATCH]
+        found += [e for e in batches if e.count <= limits.MAX_BATCH_EVENTS and e.log_time_ms > oldest_ms]
         found = found[-SENT_AGAIN:]
     room = manifest.origin.dedup.max_keys
     return [entry for entry in found if manifest.next_offset - entry.base_offset <= room]

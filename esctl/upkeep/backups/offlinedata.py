@@ -19,6 +19,7 @@ from esnode.backup import directory
 from esnode.backup.file import BackupReader, BackupWriter
 from esnode.backup.manifest import Manifest, Origin
 from esnode.config import Ancestor, Config
+from esnode.dedup.ownership import Ownership
 from esnode.errors import (
     CopiedDirectory,
     DamagedRecord,
@@ -42,31 +43,44 @@ def open_backup(path: Path) -> BackupReader:
         raise MachineRefused(f"{path} cannot be read: {error.strerror}") from error
 
 
-def check_backup(reader: BackupReader, advance: Advance) -> None:
-    """Read every byte, follow the whole log, and rebuild what it means; raises `DamagedBackup`."""
+def check_backup(reader: BackupReader, advance: Advance) -> Ownership:
+    """Read every byte, follow the whole log, and rebuild what it means; raises `DamagedBackup`.
+
+    Gives what the log says of the ring.
+    """
     try:
-        directory.replay(
+        machine = directory.replay(
             reader, reader.manifest.origin.dedup, lambda page: advance(sum(e.count for e in page))
         )
+        return machine.ring.now
     except OSError as error:
         raise MachineRefused(f"{reader.path} cannot be read: {error.strerror}") from error
 
 
-def check_survivor(cluster: Cluster, number: int) -> Config:
-    """The configuration of a stopped node whose disk may be believed; raises `SurvivorDistrusted`."""
+def check_survivor(cluster: Cluster, number: int, partition: int | None = None) -> Config:
+    """The configuration of a stopped node whose disk may be believed; raises `SurvivorDistrusted`.
+
+    With several partitions, that of its process for one of them.
+    """
     with _believing(number):
         config = node_config.load(cluster.node(number).config)
+        if partition is not None:
+            config = config.of_partition(partition)
         directory.check_source(config)
     return config
 
 
-def back_up_stopped(cluster: Cluster, number: int, into: Path, advance: Advance) -> Manifest:
+def back_up_stopped(
+    cluster: Cluster, number: int, into: Path, advance: Advance, partition: int | None = None
+) -> Manifest:
     """A backup of what a stopped node has, to the end of its log; its directory is only read.
+
+    With several partitions, of one of them.
 
     Needs as much room again beside `into` while it works. Raises `SurvivorDistrusted`, `DirectoryInUse`,
     `FileTaken`, `MachineRefused`.
     """
-    config = check_survivor(cluster, number)
+    config = check_survivor(cluster, number, partition)
 
     def origin(known_commit: int, known_offset: int) -> Origin:
         return Origin(

@@ -7,6 +7,7 @@ clean-up is not complete. Called by `esctl backup drill`.
 import secrets
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,29 @@ from pathlib import Path
 from esctl.cli.invocation import Invocation
 from esctl.clusters import state
 from esctl.clusters.backends import backend_named, layout
+from esctl.clusters.backends.interface import Backend
 from esctl.clusters.state import Cluster
-from esctl.upkeep.backups import create, drill, offlinedata
+from esctl.query.leader import wait_for_leaders
+from esctl.ui.progress import Progress
+from esctl.upkeep.backups import create, drill, offlinedata, ringbackup
 from esctl.upkeep.backups.drill import DrillFindings
-from esctl.upkeep.backups.startup import start_and_elect
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """What came out, and what is left behind."""
+class DrilledPartition:
+    """What is in the backup of a partition, and what came out."""
 
     manifest: Manifest
     findings: DrillFindings
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What came out of each partition, by number, and what is left behind."""
+
+    partitions: Sequence[DrilledPartition]
     throw_away: str
     seconds: dict[str, float]
     left: list[Path]
@@ -39,23 +49,32 @@ def rehearse(
     """Drill with `file`, or with a backup made for it. Raises what making and restoring one does."""
     clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="esctl-drill-") as home:
-        reader = _backup(run, source, file, Path(home))
+        readers = _backup(run, source, file, Path(home))
         clock.lap("backup")
         with state.locked("", run.terminal.note):
             name = f"drill-{secrets.token_hex(3)}"
-            restored = layout.plan(name, len(source.nodes), data_dir=Path(home) / "nodes", storage=storage)
+            restored = layout.plan(
+                name,
+                len(source.nodes),
+                data_dir=Path(home) / "nodes",
+                storage=storage,
+                partitions=len(readers),
+            )
             backend = backend_named(restored.backend)
-            total = reader.manifest.events * len(restored.nodes)
+            total = sum(reader.manifest.events for reader in readers) * len(restored.nodes)
             with run.terminal.progress(f"restoring {name}", total, "events") as bar:
-                options = offlinedata.successor_options(reader.manifest, storage)
-                offlinedata.rebuild(backend, restored, options, reader, bar.advance)
+                options = ringbackup.options_of([reader.manifest for reader in readers], storage)
+                offlinedata.rebuild_all(backend, restored, options, readers, bar.advance)
             state.add(restored)
         left: list[Path] = []
         try:
             with run.terminal.progress(f"starting {name}"):
-                run.trio(lambda: start_and_elect(backend, restored, timeout_s))
+                run.trio(lambda: _start(backend, restored, timeout_s))
             clock.lap("restore")
-            findings = _compare(run, source, restored, reader)
+            found = [
+                DrilledPartition(reader.manifest, _compare(run, source, restored, reader, partition))
+                for partition, reader in enumerate(readers)
+            ]
             clock.lap("compare")
         finally:
             numbers = [node.id for node in restored.nodes]
@@ -63,10 +82,18 @@ def rehearse(
             left = backend.destroy(restored)
             if not left:
                 state.remove(name)
-        return Rehearsed(reader.manifest, findings, name, clock.laps, left)
+        return Rehearsed(found, name, clock.laps, left)
 
 
-def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> BackupReader:
+async def _start(backend: Backend, cluster: Cluster, timeout_s: float) -> None:
+    await backend.start(cluster, [node.id for node in cluster.nodes], timeout_s)
+    await wait_for_leaders(cluster, timeout_s)
+
+
+def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> Sequence[BackupReader]:
+    """Of each partition."""
+    if source.partitions > 1 if file is None else file.is_dir():
+        return _backup_of_several(run, source, file, home)
     if file is None:
         file = home / "drill.esbackup"
         with ExitStack() as bars:
@@ -79,16 +106,37 @@ def _backup(run: Invocation, source: Cluster, file: Path | None, home: Path) -> 
     reader = offlinedata.open_backup(file)
     with run.terminal.progress(f"checking {file.name}", reader.manifest.events, "events") as bar:
         offlinedata.check_backup(reader, bar.advance)
-    return reader
+    return [reader]
 
 
-def _compare(run: Invocation, source: Cluster, restored: Cluster, reader: BackupReader) -> DrillFindings:
+def _backup_of_several(
+    run: Invocation, source: Cluster, path: Path | None, home: Path
+) -> Sequence[BackupReader]:
+    if path is None:
+        path = home / "drill.esbackup"
+        with ExitStack() as bars:
+
+            def begin(total: int) -> Progress:
+                return bars.enter_context(run.terminal.progress(f"backing up {source.name}", total, "events"))
+
+            made = path
+            run.trio(lambda: ringbackup.take(source, made, None, begin))
+    backup = ringbackup.open_backup(path)
+    with run.terminal.progress(f"checking {path.name}", backup.events, "events") as bar:
+        ringbackup.check(backup, bar.advance)
+    return backup.readers
+
+
+def _compare(
+    run: Invocation, source: Cluster, restored: Cluster, reader: BackupReader, partition: int
+) -> DrillFindings:
+    of = f" partition {partition}" if restored.partitions > 1 else ""
     with ExitStack() as bars:
 
         def begin(total: int) -> drill.DrillProgress:
-            return bars.enter_context(run.terminal.progress("comparing", total, "events"))
+            return bars.enter_context(run.terminal.progress(f"comparing{of}", total, "events"))
 
-        return run.trio(lambda: drill.compare(source, restored, reader, begin))
+        return run.trio(lambda: drill.compare(source, restored, reader, begin, partition))
 
 
 class _Clock:

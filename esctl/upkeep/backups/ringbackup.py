@@ -2,7 +2,8 @@
 
 The manifest is written last: a directory without it is no backup. It has the digest of every part, so parts
 of different backups are not mixed. Each partition is read up to an end of its own that its majority confirms;
-there is no moment that is common to all. Never prints. Called by `esctl backup` and `esctl compact`.
+there is no moment that is common to all. So the ring must be at rest meanwhile: all parts go by the same one.
+Never prints. Called by `esctl backup` and `esctl compact`.
 """
 
 import json
@@ -15,7 +16,8 @@ from typing import Any, Final
 from esctl.clusters import state
 from esctl.clusters.backends.interface import Backend, NodeOptions
 from esctl.clusters.state import Cluster
-from esctl.errors import FileTaken, MachineRefused
+from esctl.errors import FileTaken, MachineRefused, RingMoving
+from esctl.query import ringrest
 from esctl.query.ringsurvey import of_each
 from esctl.ui.progress import Progress
 from esctl.upkeep.backups import create, offlinedata
@@ -23,6 +25,7 @@ from esctl.verify.reading import WholeProgress
 from esnode.backup.file import BackupReader
 from esnode.backup.manifest import Manifest
 from esnode.config import Ancestor
+from esnode.dedup.ownership import Ownership
 from esnode.errors import DamagedBackup
 from esnode.formats import refuse_newer
 
@@ -31,6 +34,8 @@ RING_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 _NAME: Final = "eventstreamcore-ring-backup/v"
 FORMAT: Final = 1
+_AGAIN: Final = "run it again"
+_START: Final = "start the cluster, so that the move ends: esctl cluster start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,10 @@ def _parts(document: Any, path: Path) -> list[str]:
 async def take(
     cluster: Cluster, into: Path, number: int | None, begin: Callable[[int], Progress]
 ) -> RingBackup:
-    """Write the backup into a new directory; nothing is left of it after an error. See `create.take`."""
+    """Write the backup into a new directory; nothing is left of it after an error. See `create.take`.
+
+    Raises `RingMoving` where sources move, or have begun to while it was written.
+    """
     _make(into)
     whole, done = WholeProgress(cluster.partitions, begin), False
 
@@ -110,24 +118,34 @@ async def take(
         return await create.take(cluster, file, number, whole.begin, partition)
 
     try:
+        version = await ringrest.version_at_rest(cluster)
         manifests = await of_each(cluster, take_one)
-        document = {
-            "schema": f"{_NAME}{FORMAT}",
-            "cluster": cluster.identity,
-            "name": cluster.name,
-            "created": create.now_text(),
-            "ring_version": RING_VERSION,
-            "partitions": [
-                {"id": n, "events": one.events, "next_offset": one.next_offset, "sha256": one.sha256}
-                for n, one in enumerate(manifests)
-            ],
-        }
-        state.write_atomically(into / MANIFEST, json.dumps(document, indent=2) + "\n")
+        if await ringrest.version_at_rest(cluster) != version:
+            raise RingMoving(
+                "sources have moved while the backup was written; it was removed", next_step=_AGAIN
+            )
+        _finish(cluster, into, manifests)
         done = True
     finally:
         if not done:
             shutil.rmtree(into, ignore_errors=True)
     return open_backup(into)
+
+
+def _finish(cluster: Cluster, into: Path, manifests: Sequence[Manifest]) -> None:
+    """Write the manifest: all parts are there."""
+    document = {
+        "schema": f"{_NAME}{FORMAT}",
+        "cluster": cluster.identity,
+        "name": cluster.name,
+        "created": create.now_text(),
+        "ring_version": RING_VERSION,
+        "partitions": [
+            {"id": n, "events": one.events, "next_offset": one.next_offset, "sha256": one.sha256}
+            for n, one in enumerate(manifests)
+        ],
+    }
+    state.write_atomically(into / MANIFEST, json.dumps(document, indent=2) + "\n")
 
 
 def _make(into: Path) -> None:
@@ -141,8 +159,13 @@ def _make(into: Path) -> None:
 
 def check(backup: RingBackup, advance: offlinedata.Advance) -> None:
     """Read every byte of every part, and rebuild what they mean; raises `DamagedBackup`."""
-    for reader in backup.readers:
-        offlinedata.check_backup(reader, advance)
+    if what := ringrest.unrest(_owned(backup, advance)):
+        raise DamagedBackup(f"{backup.path} was written while sources moved between partitions: {what}")
+
+
+def _owned(backup: RingBackup, advance: offlinedata.Advance) -> dict[int, Ownership]:
+    """What the log of each partition says of the ring; reads all of them."""
+    return {number: offlinedata.check_backup(reader, advance) for number, reader in enumerate(backup.readers)}
 
 
 def rebuild(
@@ -152,15 +175,44 @@ def rebuild(
     offlinedata.rebuild_all(backend, cluster, options, backup.readers, advance)
 
 
+def take_stopped(cluster: Cluster, into: Path, number: int, advance: offlinedata.Advance) -> RingBackup:
+    """The same of what a stopped node has, to the end of the log of each partition.
+
+    Raises what `offlinedata.back_up_stopped` does, and `RingMoving`.
+    """
+    _make(into)
+    done = False
+    try:
+        manifests = [
+            offlinedata.back_up_stopped(cluster, number, part_of(into, partition), advance, partition)
+            for partition in range(cluster.partitions)
+        ]
+        _finish(cluster, into, manifests)
+        backup = open_backup(into)
+        if what := ringrest.unrest(_owned(backup, lambda _events: None)):
+            raise RingMoving(f"{what}, as node {number} knows; the backup was removed", next_step=_START)
+        done = True
+        return backup
+    finally:
+        if not done:
+            shutil.rmtree(into, ignore_errors=True)
+
+
 def successor_options(backup: RingBackup, storage: str) -> NodeOptions:
-    """What the restored nodes must know. Of the old cluster, they have in every partition at least the events
-    before the least of the parts' ends: a client that knows more sends again what they recognise."""
-    each = [offlinedata.successor_options(manifest, storage) for manifest in backup.manifests]
+    """What the nodes of a cluster restored from this backup must know."""
+    return options_of(backup.manifests, storage)
+
+
+def options_of(manifests: Sequence[Manifest], storage: str) -> NodeOptions:
+    """The same, from the manifest of each partition, or of the only one. Of the old cluster, they have in
+    every partition at least the events before the least of the parts' ends: a client that knows more sends
+    again what they recognise."""
+    each = [offlinedata.successor_options(manifest, storage) for manifest in manifests]
     first, *others = each
     ancestors = tuple(
         Ancestor(one.cluster, min(option.ancestors[place].end_offset for option in each))
         for place, one in enumerate(first.ancestors)
     )
     if any(len(option.ancestors) != len(ancestors) for option in others):
-        raise DamagedBackup(f"the parts of {backup.path} are of different clusters")
+        raise DamagedBackup("the parts of the backup are of different clusters")
     return NodeOptions(storage=storage, dedup=first.dedup, ancestors=ancestors)

@@ -116,7 +116,7 @@ async def test_a_load_that_is_told_to_stop_waits_for_its_last_acks(
 
 
 def keys(first: int, count: int) -> bytes:
-    return ledger.keys_of("run", first, count)
+    return ledger.keys_of(PLAN, first, count)
 
 
 def split(packed: bytes) -> list[bytes]:
@@ -124,9 +124,44 @@ def split(packed: bytes) -> list[bytes]:
 
 
 def test_the_keys_of_the_ledger_are_those_of_the_events() -> None:
-    made = Generator(PLAN.run, 100, 7)
+    made = Generator(PLAN.run, 100, PLAN.batch)
     made.next_batch()
-    assert made.next_batch().keys == ledger.keys_of(PLAN.run, 7, 7)
+    assert made.next_batch().keys == ledger.keys_of(PLAN, 10, 10)
+    several = replace(PLAN, sources=("/a", "/b", "/c"))
+    made = Generator(PLAN.run, 100, PLAN.batch, several.sources)
+    for first in range(0, 60, 10):
+        assert made.next_batch().keys == ledger.keys_of(several, first, 10)
+
+
+def test_the_ledger_of_several_partitions_is_held_against_each_of_their_logs(tmp_path: Path) -> None:
+    plan = replace(PLAN, sources=("/a", "/b"))
+    ledger.write_plan(tmp_path, plan)
+    assert tuple(ledger.read_plan(tmp_path).sources) == plan.sources
+    with (tmp_path / ledger.LEDGER).open("w") as file:
+        books = Ledger(file)
+        books.acked(0, 10, (1.0, 2.0), [OffsetRange(0, 10)], 0, 0)
+        books.acked(10, 10, (1.0, 2.0), [OffsetRange(0, 10)], 0, 1)
+        books.failed(20, 10, (1.0, 2.0), definite=False, partition=0)
+        books.acked(30, 10, (1.0, 2.0), [OffsetRange(10, 10)], 0, 1)
+    assert [ledger.operations_of(tmp_path, partition)[1] for partition in (0, 1, 2)] == [10, 20, 0]
+    operations, _ = ledger.operations_of(tmp_path, 1)
+    log = ledger.keys_of(plan, 10, 10) + ledger.keys_of(plan, 30, 10)
+    assert operations.check(log, 0, may_repeat=lambda *_: False, exact=False).clean
+    swapped = ledger.keys_of(plan, 30, 10) + ledger.keys_of(plan, 10, 10)
+    assert not operations.check(swapped, 0, may_repeat=lambda *_: False, exact=False).clean
+
+
+async def test_a_load_on_several_partitions_sends_to_each_and_holds_each_log_against_its_acks(
+    tmp_path: Path,
+) -> None:
+    plan = replace(PLAN, sources=("/a", "/b"), seconds=0.2)
+    with (tmp_path / "books").open("w") as books, (tmp_path / "samples").open("w") as samples:
+        load = BackgroundLoad(Log(), plan, Ledger(books), samples)
+        with trio.fail_after(10):
+            await load.run()
+    lines = [json.loads(line) for line in (tmp_path / "books").read_text().splitlines()]
+    assert {line[-1] for line in lines} == {0, 1}
+    assert all(line[-1] == line[1] // plan.batch % 2 for line in lines)
 
 
 def test_a_witness_finds_an_acked_event_that_is_not_at_its_offset() -> None:

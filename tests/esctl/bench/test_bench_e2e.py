@@ -42,7 +42,7 @@ class Follower:
 async def measured(follower_of: Callable[[Log], Follower], log: Log | None = None) -> EndToEnd:
     log = log or Log()
     followed = Followed(follower_of(log), from_offset=0, node=2, follower=True)
-    return await run_end_to_end(log, followed, Nodes().look, Generator(RUN, 128, PLAN.events_a_batch), PLAN)
+    return await run_end_to_end(log, [followed], Nodes().look, Generator(RUN, 128, PLAN.events_a_batch), PLAN)
 
 
 def answered(*ended: EndToEnd) -> Answer[Any]:

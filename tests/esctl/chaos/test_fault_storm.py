@@ -114,7 +114,7 @@ class FinishedRun:
 
     def __init__(self, load: Load, *, served: bool = True, missed: str = "") -> None:
         self.storm = draw(5, (1, 2, 3), 30_000)
-        self.load, self.served = load, served
+        self.loads, self.served = [load], served
         self.results = [type("FaultResult", (), {"fault": self.storm.schedule[0], "missed": missed})()]
 
 
@@ -141,7 +141,8 @@ class Found:
 def test_what_is_wrong_is_wrong_and_what_is_not_known_is_not_passed(
     storm_run: Any, outcome: Any, code: Exit
 ) -> None:
-    assert command.StormResult(storm_run, outcome).code is code
+    outcomes = () if outcome is None else (outcome,)
+    assert command.StormResult(storm_run, outcomes).code is code
 
 
 def test_a_cut_of_a_storm_strikes_every_link_of_its_node() -> None:
@@ -150,3 +151,23 @@ def test_a_cut_of_a_storm_strikes_every_link_of_its_node() -> None:
     delayed = ScheduledFault(0, 500, "delay", 2, {"delay_ms": 5}).orders((1, 2, 3), "s-1")
     assert {(order.node, peer) for order in delayed for peer in order.peers} == set(between([2], [1, 3]))
     assert ScheduledFault(0, 500, "kill", 2).orders((1, 2, 3), "s-1") == []
+
+
+def test_with_several_partitions_half_of_the_faults_strike_the_process_of_one() -> None:
+    storm = draw(7, (1, 2, 3), 300_000, per_10_s=20, partitions=4)
+    struck = [fault.partition for fault in storm.schedule]
+    assert set(struck) == {None, 0, 1, 2, 3}
+    assert 0.3 < struck.count(None) / len(struck) < 0.7
+    assert storm.keeps_quorum
+    again = storms.read(json.dumps(storm.as_data()))
+    assert [fault.partition for fault in again.schedule] == struck
+    assert all(fault.partition is None for fault in draw(7, (1, 2, 3), 300_000, per_10_s=20).schedule)
+
+
+def test_of_several_partitions_the_worst_is_told_with_its_number() -> None:
+    storm_run: Any = FinishedRun(Load())
+    outcomes: Any = (Found(), Found(clean=False))
+    storm_run.loads.append(Load(acked=0, enough=False))
+    result = command.StormResult(storm_run, outcomes)
+    assert result.code is Exit.VERDICT_FAILED
+    assert any("too little load" in doubt for doubt in result.doubts())

@@ -18,7 +18,7 @@ from esctl.clusters.backends import nodeprocess, pidfile
 from esctl.query import ringsurvey
 from esnode.client import connect
 from esnode.events import make_batch
-from esnode.ring import Ring, token_of
+from esnode.ring import Ring
 from tests.esctl.clusters.test_real_cluster import esctl, nodes_below
 
 pytestmark = pytest.mark.slow
@@ -113,8 +113,9 @@ def sent(two: dict[str, Any], path: Path, count: int = 400) -> Path:
     path.write_text("".join(json.dumps(one) + "\n" for one in events), encoding="utf-8")
 
     async def append() -> None:
-        for partition in range(cluster.partitions):
-            theirs = [one for one in events if ringsurvey.owner_of(cluster, one["source"]) == partition]
+        ring = await ringsurvey.ring_of(cluster)
+        for partition in ring.partitions:
+            theirs = [one for one in events if ring.owner_of(one["source"]) == partition]
             async with connect(cluster.addresses, cluster=cluster.identity, partition=partition) as log:
                 await log.append_batch(make_batch(theirs))
 
@@ -158,6 +159,7 @@ def test_a_fault_strikes_one_partition_and_the_other_notices_nothing(tmp_path: P
     home = tmp_path / "data"
     esctl("cluster", "up", "broken", "--partitions", "2", "--faults", "--data-dir", str(home))
     try:
+        spread_leaders()  # or the leadership of the other partition goes to its place meanwhile
         before = {row["id"]: (row["leader"], row["term"]) for row in partitions()}
         leader = before[1][0]
         struck = esctl("fault", "pause", str(leader), "--partition", "1", "--lease", "30s", "--yes")["data"]
@@ -223,7 +225,7 @@ def test_events_go_to_their_partitions_once_and_come_back_from_them(
         source = f"/s{number}"
         of_it = [one for one in records if one["event"]["source"] == source]
         assert [one["event"]["data"] for one in of_it] == list(range(number, 2000, 20))
-        assert {one["partition"] for one in of_it} == {ring.owner(int.from_bytes(token_of(source)))}
+        assert {one["partition"] for one in of_it} == {ring.owner_of(source)}
     assert lines_of("consume", "--source", "/s7") == [
         one for one in records if one["event"]["source"] == "/s7"
     ]
@@ -258,3 +260,45 @@ def test_a_measurement_is_of_all_partitions(two: dict[str, Any]) -> None:
     assert data["figures"]["nodes_cpu_us_per_event"] > 0
     assert data["figures"]["leader_cpu_us_per_event"] is None
     assert all(one["next_offset"] > 0 for one in partitions())
+
+
+def test_monitors_exports_and_drills_know_both_partitions(two: dict[str, Any], tmp_path: Path) -> None:
+    acked = esctl("bench", "produce", "--duration", "1s", "--warmup", "0s")["data"]["figures"]["acked"]
+    figures = {one["probe"]: one for one in esctl("status", "metrics")["data"]["checks"]}
+    assert figures["quorum"]["value"] == 1
+    exported = esctl("export", "--save", str(tmp_path / "two.db"))["data"]
+    assert [one["id"] for one in exported["partitions"]] == [0, 1]
+    assert exported["events"] >= acked > 0
+    again = esctl("export", "--save", str(tmp_path / "two.db"))["data"]
+    assert (again["events"], again["partitions"]) == (0, exported["partitions"])
+    drilled = esctl("backup", "drill")["data"]
+    assert (drilled["verdict"], drilled["events"]) == ("passed", exported["events"])
+    assert [one["common_offset"] for one in drilled["partitions"]] == [
+        one["next_offset"] for one in exported["partitions"]
+    ]
+    read = esctl("bench", "consume")["data"]
+    assert read["figures"]["events"] == exported["events"]
+    delivered = esctl("bench", "e2e", "--duration", "1s", "--rate", "20")["data"]["figures"]
+    assert delivered["undelivered"] == 0
+    kept = esctl("snapshot", "create")["data"]["partitions"]
+    assert all(node["kept"] for one in kept for node in one["nodes"])
+    esctl("node", "stop", "2")
+    offline = esctl("backup", "create", "--offline", "--from-node", "2", "--save", str(tmp_path / "offline"))
+    assert offline["data"]["events"] >= exported["events"]
+    esctl("node", "start", "2")
+
+
+def test_a_storm_and_a_failover_of_one_partition_lose_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "data"
+    esctl("cluster", "up", "two", "--partitions", "2", "--faults", "--data-dir", str(home))
+    try:
+        storm = esctl("fault", "storm", "--seed", "3", "--duration", "6s", "--yes")["data"]
+        assert (storm["verdict"], storm["acked_lost"], storm["duplicates"]) == ("passed", 0, 0)
+        assert any("partition" in one for one in storm["faults"])
+        esctl("status", "health", "--wait", "30s")
+        struck = esctl("bench", "failover", "--times", "1", "--partition", "1", "--yes")["data"]
+        assert struck["settings"]["partition"] == 1
+        assert struck["figures"]["lost"] == struck["figures"]["duplicates"] == 0
+    finally:
+        esctl("cluster", "destroy", "two", "--confirm", "two")
+    assert nodes_below(home) == set()

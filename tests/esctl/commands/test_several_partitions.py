@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from esctl.chaos.effect import Effect, EffectVerdict
 from esctl.clusters import nodelog, state
 from esctl.clusters.backends import datadir
 from esctl.clusters.backends.interface import RunState
-from esctl.commands import leader, why
+from esctl.commands import leader, snapshot, why
 from esctl.commands.fault import injection
 from esctl.commands.status import ringtable, table
 from esctl.exits import Exit
@@ -205,11 +206,8 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "status metrics", "snapshot ls", "snapshot create",
-    "bundle --save x.tar.gz",
-    "export --save x.db", "fault storm --yes", "backup drill",
     "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
-    "bench consume", "bench e2e", "bench failover --yes", "bench start", "playbook plan rolling-restart",
+    "playbook plan rolling-restart",
 )  # fmt: skip
 
 
@@ -433,12 +431,12 @@ def test_top_of_one_partition_has_the_words_that_it_had() -> None:
 
 def test_the_source_of_a_probe_is_one_that_its_partition_owns(four: FakeNodes) -> None:
     cluster = four.cluster
-    home = ringsurvey.owner_of(cluster, "esctl/trace")
-    assert ringsurvey.source_of(cluster, home, "esctl/trace") == "esctl/trace"
+    home = trio.run(ringsurvey.owner_of, cluster, "esctl/trace")
+    assert trio.run(ringsurvey.source_of, cluster, home, "esctl/trace") == "esctl/trace"
     for partition in range(4):
-        source = ringsurvey.source_of(cluster, partition, "esctl/trace")
-        assert ringsurvey.owner_of(cluster, source) == partition
-    assert ringsurvey.owner_of(replace(cluster, partitions=1), "esctl/trace") is None
+        source = trio.run(ringsurvey.source_of, cluster, partition, "esctl/trace")
+        assert trio.run(ringsurvey.owner_of, cluster, source) == partition
+    assert trio.run(ringsurvey.owner_of, replace(cluster, partitions=1), "esctl/trace") is None
 
 
 @pytest.mark.parametrize("line", ["event 0", "event trace 0", "event trace --live"])
@@ -465,3 +463,26 @@ def test_every_playbook_refuses_a_cluster_that_it_does_not_know(
     run = Run("playbook", verb, name, *INPUTS.get(name, ()), "--cluster", "four", "-o", "json")
     (error,) = run.document["errors"]
     assert error["code"] == "ES4017", error
+
+
+# --- monitors, exports, snapshots, loads --------------------------------------------------------
+
+
+def test_a_snapshot_is_of_each_process_and_its_answer_says_of_which_partition(four: FakeNodes) -> None:
+    answer = snapshot._answer(ring(look(), look(gone(3))), {(0, 1): "", (1, 2): "the disk is slow"})
+    assert answer.data["nodes"] is None
+    first, second = answer.data["partitions"]
+    assert [node.get("kept") for node in first["nodes"]] == [True, None, None]
+    assert [(node["up"], node["why"]) for node in second["nodes"]] == [
+        (True, None), (True, "the disk is slow"), (False, "not running"),
+    ]  # fmt: skip
+    assert [row[:2] for row in rows_of(answer.views, 0)][3:] == [["1", "1"], ["1", "2"], ["1", "3"]]
+    assert answer.exit_code is Exit.ERROR
+
+
+def test_an_offset_to_export_from_is_one_of_a_partition(four: FakeNodes, tmp_path: Path) -> None:
+    run = Run("export", "--save", str(tmp_path / "x.db"), "--from", "5", "-o", "json")
+    (error,) = run.document["errors"]
+    assert error["next"].endswith("--from 5 --partition 0 --cluster four")
+    run = Run("bench", "failover", "--yes", "-o", "json")
+    assert run.document["errors"][0]["next"].endswith("--partition 0 --cluster four")

@@ -16,12 +16,13 @@ from esctl.observe.diagnosis.collect import gather
 from esctl.observe.diagnosis.ranking import diagnose
 from esctl.observe.diagnosis.situation import Disk, Situation, StruckProcess
 from esctl.observe.monitoring import exposition, nagios
-from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, ProbeState, read, state_of, worst
+from esctl.observe.monitoring.probes import NAMES, PROBES, Probe, ProbeState, read, read_all, state_of, worst
 from esctl.query import checkup
 from esnode.errors import NoQuorum
 from esnode.server import appendlatency
 from esnode.server.appendlatency import AppendLatency
 from tests.esctl.commands.test_commands import Run
+from tests.esctl.query.test_ringsurvey import ring
 from tests.esctl.situations import HEARD_MS, fault, gone, look, node, seen
 from tests.esctl.wire_node import serving, three
 
@@ -106,12 +107,12 @@ LINE = re.compile(r'(?P<name>[a-z_]+)\{(?P<labels>(?:[a-z]+="[^"]*",?)+)\} (?P<v
 APPENDS = "append_duration_seconds"
 
 
-def scraped(situation: Situation) -> dict[str, dict[str, float]]:
+def scraped(*every: Situation) -> dict[str, dict[str, float]]:
     """By name and labels; every line is of the format, and each name is described once."""
-    readings = [read(probe, situation) for probe in PROBES]
+    readings = [read_all(probe, every) for probe in PROBES]
     found: dict[str, dict[str, float]] = {}
     described: list[str] = []
-    for line in exposition.exposition(situation, readings):
+    for line in exposition.exposition(every, readings):
         if line.startswith("# TYPE"):
             described.append(line.split()[2])
             assert line.split()[3] in ("gauge", "counter", "histogram")
@@ -183,6 +184,45 @@ def test_the_time_to_an_ack_is_a_histogram_whose_buckets_are_cumulative_and_the_
     assert not buckets_of(scrape, 3), "a node of a version that does not count has no histogram"
 
 
+def partitions(*situations: Situation) -> list[Situation]:
+    """The same as those of the partitions of one cluster."""
+    surveys = ring(*(one.survey for one in situations)).partitions
+    return [replace(one, looks=[survey]) for one, survey in zip(situations, surveys, strict=True)]
+
+
+def test_of_several_partitions_the_worst_counts_and_is_named() -> None:
+    well = partitions(seen(), seen())
+    assert read_all(PROBE["quorum"], well) == read(PROBE["quorum"], well[0])
+    lag = read_all(PROBE["lag"], partitions(seen(), BEHIND, seen(node(1, next_offset=9))))
+    assert (lag.partition, lag.value, lag.state) == (1, 50_000, ProbeState.WARNING)
+    assert lag.text == "partition 1: node 2 is 50,000 events behind"
+    assert lag.as_data(several=True)["partition"] == 1
+    assert "partition" not in lag.as_data()
+    dead = read_all(PROBE["leader"], partitions(seen(read_ms=1.0), seen(read_ms=None), seen(read_ms=9.0)))
+    assert (dead.partition, dead.value, dead.state) == (1, None, ProbeState.CRITICAL)
+
+
+def test_a_fault_of_a_node_is_one_however_many_partitions_have_it_and_its_memory_is_that_of_all() -> None:
+    struck = seen(node(2, faults=[fault("cut-1"), fault("cut-2.a")]))
+    found = read_all(PROBE["faults"], partitions(struck, struck, seen(node(3, faults=[fault("slow-1")]))))
+    assert (found.value, found.text) == (3, "cut-1, cut-2, slow-1")
+    memory = read_all(PROBE["memory"], partitions(seen(node(1, rss_bytes=7)), seen()))
+    assert (memory.partition, memory.value) == (None, 50.0)
+
+
+def test_a_scrape_of_several_partitions_names_the_partition_of_each_figure_and_each_disk_once() -> None:
+    scrape = scraped(*partitions(seen(), seen(node(1, role="follower"), node(2, role="leader"), gone(3))))
+    assert scrape["leader"]['cluster="drill",partition="0",node="1"'] == 1
+    assert scrape["leader"]['cluster="drill",partition="1",node="2"'] == 1
+    assert scrape["up"]['cluster="drill",partition="1",node="3"'] == 0
+    assert scrape["quorum_spare"] == {'cluster="drill",partition="0"': 1, 'cluster="drill",partition="1"': 0}
+    assert scrape["nodes"] == {'cluster="drill"': 3}
+    assert list(scrape["disk_free_bytes"]) == [f'cluster="drill",node="{n}"' for n in (1, 2, 3)]
+    assert sum(scrape["ring_share"].values()) == pytest.approx(1)
+    assert scrape["ring_partitions"] == {'cluster="drill"': 2}
+    assert scrape["check_value"]['cluster="drill",probe="quorum"'] == 0
+
+
 def test_the_bounds_of_the_histogram_are_bounds_that_nodes_count_by() -> None:
     bounds = {appendlatency._bound_us(step) for step in range(appendlatency.STEPS)}
     assert bounds.issuperset(exposition.APPEND_BOUNDS_US)
@@ -235,7 +275,9 @@ def test_for_nagios_a_check_that_cannot_be_made_is_unknown() -> None:
 def answered(situation: Situation, name: str) -> Any:
     run = Invocation("status metrics", SharedOptions())
     probes = metrics._wanted(name, None, None)
-    return metrics._answer(run, situation, metrics._read(probes, situation), None, everything=name == "all")
+    return metrics._answer(
+        run, [situation], metrics._read(probes, [situation]), None, everything=name == "all"
+    )
 
 
 def test_the_answer_has_our_own_exit_codes_and_leads_to_why() -> None:

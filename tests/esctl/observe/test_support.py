@@ -4,6 +4,7 @@ import hashlib
 import json
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,18 @@ def test_the_archive_explains_the_cluster_and_holds_no_secret_and_no_event(
     assert json.loads(files["node-2/config.json"])["node_id"] == 2
     assert {"stage": "alive", "ok": False}.items() <= json.loads(files["health.json"])["stages"][0].items()
     assert b"esctl node stop 1" in files["audit.jsonl"]
+
+
+def test_with_several_partitions_each_is_in_the_archive(
+    make_fakes: Callable[..., FakeNodes], tmp_path: Path
+) -> None:
+    make_fakes("four", partitions=4)
+    into = tmp_path / "help.tar.gz"
+    assert Run("bundle", "--save", str(into)).code == 0
+    files = bundled(into)
+    statuses = json.loads(files["nodes.json"])["partitions"]
+    assert [list(one) for one in statuses] == [["1", "2", "3"]] * 4
+    assert [one["id"] for one in json.loads(files["status.json"])["partitions"]] == [0, 1, 2, 3]
 
 
 def test_a_preview_lists_the_files_and_writes_none(fakes: FakeNodes, tmp_path: Path) -> None:

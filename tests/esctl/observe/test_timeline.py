@@ -202,6 +202,29 @@ def test_nothing_is_told_of_nothing() -> None:
     assert "<h1>Empty</h1>" in page.page(empty, "Empty", [])
 
 
+def test_a_move_of_sources_is_told_with_its_keys_and_how_long_these_waited_whoever_drove_it() -> None:
+    plan: dict[str, Any] = {"version": 3, "partitions": 4}
+    lines = [
+        line(1, 1, "ring_plan_begun", **plan),
+        line(2, 2, "ring_changed", **plan),
+        line(2.2, 1, "ring_changed", **plan),
+        line(3, 2, "ring_plan_begun", **plan),
+        line(4, 2, "ring_plan_ended", **plan, moved_keys=1200, took_ms=950, waited_ms=40),
+        line(5, 2, "ring_plan_begun", version=4, partitions=5),
+    ]
+    story = story_of(lines)
+    done, begun = of(story, "move")
+    assert (done.begin_s, done.end_s, done.nodes) == (1, 4, (1, 2))
+    assert done.text == (
+        "sources move to 4 partitions, by the ring of version 3: 1,200 keys copied in 950 ms,"
+        " and moving sources waited 40 ms"
+    )
+    assert (begun.begin_s, begun.end_s) == (5, None)
+    (switch,) = of(story, "switch")
+    assert (switch.begin_s, switch.nodes) == (2, (1, 2))
+    assert switch.text == "switch to the ring of 4 partitions, version 3"
+
+
 def test_every_event_that_a_node_writes_is_known_here() -> None:
     """A new event is put on the timeline, or left out on purpose."""
     written = set()
@@ -228,7 +251,8 @@ ANY = (
     | st.lists(st.integers(), max_size=2)
 )
 FIELDS = ("role", "new_term", "leader", "why", "by", "silence_ms", "vote", "peer", "fault", "kind", "peers",
-          "parameters", "hits", "stalled_ms", "to", "reason", "term", "put_aside", "next_offset")  # fmt: skip
+          "parameters", "hits", "stalled_ms", "to", "reason", "term", "put_aside", "next_offset",
+          "version", "partitions", "moved_keys", "took_ms", "waited_ms")  # fmt: skip
 LIKELY = {
     "role": st.sampled_from([*ROLES, "king"]),
     "new_term": st.integers(0, 3), "vote": st.integers(1, 3), "leader": st.none() | st.integers(1, 3),

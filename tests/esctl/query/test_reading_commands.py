@@ -252,8 +252,8 @@ async def test_an_event_is_found_by_its_offset(tmp_path: Path) -> None:
 async def test_an_event_that_the_table_forgot_is_found_in_the_log(tmp_path: Path) -> None:
     looked_at: list[int] = []
     async with serving(three(), tmp_path) as cluster:
-        found = await lookup.in_the_log(cluster, "/test", "e5", looked_at.append)
-        assert await lookup.in_the_log(cluster, "/test", "e99", looked_at.append) is None
+        found = await lookup.in_the_logs(cluster, "/test", "e5", looked_at.append)
+        assert await lookup.in_the_logs(cluster, "/test", "e99", looked_at.append) is None
     assert found is not None
     assert (found.offset, found.event) == (5, event(5))
     assert sum(looked_at) == 4 + 8
@@ -263,8 +263,8 @@ async def test_the_leaders_table_says_what_it_knows_of_an_event(tmp_path: Path) 
     nodes = three()
     nodes[0].known = {event_key("/test", "e5"): 5}
     async with serving(nodes, tmp_path) as cluster:
-        known = await lookup.known(cluster, "/test", "e5")
-        unknown = await lookup.known(cluster, "/test", "e6")
+        known, _ = await lookup.known(cluster, "/test", "e5")
+        unknown, _ = await lookup.known(cluster, "/test", "e6")
     assert (known.offset, known.expires_in_ms) == (5, 61_000)
     assert unknown.offset is None
 

@@ -395,22 +395,22 @@ async def test_a_database_goes_on_where_it_ended_and_has_each_event_once(tmp_pat
     async with serving(nodes, tmp_path) as cluster:
         for count, expected in ((None, 5), (None, 0)):
             with export.open_database(path, cluster, []) as database:
-                start = database.next_offset
+                start = database.next_offsets
                 written = await exported(cluster, database, export.Selection(start, count, None))
             assert written.events == expected
-            assert written.next_offset == 5
+            assert written.next_offsets == {0: 5}
         for node in nodes:
             node.records = log(8)
         with export.open_database(path, cluster, []) as database:
-            await exported(cluster, database, export.Selection(database.next_offset, 2, None))
-            assert database.next_offset == 5
+            await exported(cluster, database, export.Selection(database.next_offsets, 2, None))
+            assert database.next_offsets == {0: 5}
         with export.open_database(path, cluster, []) as database:
-            assert database.next_offset == 7
+            assert database.next_offsets == {0: 7}
         renamed = replace(cluster, identity="another")
         with pytest.raises(ExportOfAnother), export.open_database(path, renamed, [(IDENTITY, 6)]):
             pytest.fail("it was opened")
         with export.open_database(path, renamed, [("older", 9), (IDENTITY, 7)]) as database:
-            assert database.next_offset == 7
+            assert database.next_offsets == {0: 7}
     with sqlite3.connect(path) as connection:
         rows = connection.execute('SELECT "offset", id, source, json_extract(data, "$.n") FROM events')
         assert list(rows) == [(n, f"e{n}", "/test", n) for n in range(7)]
@@ -463,10 +463,10 @@ async def test_lines_are_what_produce_takes_back_byte_for_byte(tmp_path: Path) -
     path = tmp_path / "e.ndjson.gz"
     async with serving(three(6), tmp_path) as cluster:
         with export.open_lines(path) as lines:
-            written = await exported(cluster, lines, export.Selection(1, 4, None))
-        assert (written.events, written.next_offset) == (4, 5)
+            written = await exported(cluster, lines, export.Selection({0: 1}, 4, None))
+        assert (written.events, written.next_offsets) == (4, {0: 5})
         with export.open_lines(tmp_path / "none.ndjson") as lines:
-            assert (await exported(cluster, lines, export.Selection(0, None, "/other"))).events == 0
+            assert (await exported(cluster, lines, export.Selection({0: 0}, None, "/other"))).events == 0
     reader = EventReader()
     read = [*reader.feed(path.read_bytes()), *reader.end()]
     assert [line.encoded for line in read if isinstance(line, GoodLine)] == [

@@ -1,6 +1,7 @@
 """A backup of several partitions: all parts of one backup or none, and a cluster that is made of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,19 @@ import pytest
 import trio
 
 from esctl.cli.errorgroups import told_as_one
+from esctl.clusters import state
 from esctl.clusters.backends.interface import NodeOptions
-from esctl.errors import FileTaken
+from esctl.clusters.state import Cluster
+from esctl.errors import FileTaken, RingMoving
 from esctl.exits import Exit
+from esctl.query import ringrest
 from esctl.ui.progress import Silent
-from esctl.upkeep.backups import catalog, offlinedata, ringbackup
+from esctl.upkeep.backups import catalog, create, offlinedata, ringbackup
 from esnode.backup.manifest import Manifest
 from esnode.config import Ancestor, load
+from esnode.dedup.ownership import RingSwitch
 from esnode.errors import DamagedBackup, NewerFormat, Unreachable
+from esnode.raft.entry import seal_ring_change
 from esnode.storage.engines import open_storage
 from esnode.storage.interface import Identity
 from tests.backup.logs import ORIGIN, log_of, write_backup
@@ -138,6 +144,51 @@ def test_nothing_is_left_of_a_backup_that_failed_and_no_other_is_touched(
     assert (tmp_path / "taken").is_dir()
 
 
+@pytest.mark.parametrize("versions", [(2, 3), (2, None), (None,)], ids=str)
+def test_a_backup_while_sources_move_is_refused_and_nothing_is_left_of_it(
+    tmp_path: Path,
+    make_fakes: Callable[..., FakeNodes],
+    monkeypatch: pytest.MonkeyPatch,
+    versions: tuple[int | None, ...],
+) -> None:
+    cluster, seen = make_fakes("moves", partitions=2).cluster, iter(versions)
+
+    async def version(_cluster: Cluster) -> int:
+        if (found := next(seen)) is None:
+            raise RingMoving("sources are moving")
+        return found
+
+    async def take(_cluster: Cluster, into: Path, _number: None, _begin: object, part: int) -> Manifest:
+        return write_backup(into, LOGS[part])
+
+    monkeypatch.setattr(ringrest, "version_at_rest", version)
+    monkeypatch.setattr(create, "take", take)
+    with pytest.raises(RingMoving, match=r"sources .*mov"), told_as_one():
+        trio.run(ringbackup.take, cluster, tmp_path / "new", None, lambda _: Silent())
+    assert not (tmp_path / "new").exists()
+    seen = iter((2, 2))
+    assert trio.run(ringbackup.take, cluster, tmp_path / "new", None, lambda _: Silent()).events == 14
+
+
+def test_a_backup_that_was_taken_while_sources_moved_is_not_whole_and_not_restored(
+    tmp_path: Path, make_fakes: Callable[..., FakeNodes]
+) -> None:
+    """The first part still takes what the second one has taken over: restored, it would be stored twice."""
+    made = tmp_path / "halfway"
+    made.mkdir()
+    end = LOGS[1][-1]
+    switch = seal_ring_change(
+        RingSwitch(2, 2), index=end.index + 1, term=end.term, base_offset=end.next_offset,
+        log_time_ms=end.log_time_ms,
+    )  # fmt: skip
+    logs = (LOGS[0], [*LOGS[1], switch])
+    write_manifest(made, [write_backup(ringbackup.part_of(made, n), log) for n, log in enumerate(logs)])
+    for words in (["verify", str(made)], ["restore", str(made), "--name", "new"]):
+        (error,) = Run("backup", *words, "-o", "json").document["errors"]
+        assert "written while sources moved" in error["message"] + error["cause"]
+    assert state.names() == []
+
+
 def test_it_is_listed_pruned_and_remembered_as_others_are(
     tmp_path: Path, make_fakes: Callable[..., FakeNodes]
 ) -> None:
@@ -158,13 +209,30 @@ def test_it_is_listed_pruned_and_remembered_as_others_are(
     assert [one.next_offset if one is not None else None for one in noted] == [8, 6, None]
 
 
-def test_what_a_backup_of_several_partitions_cannot_do_yet_is_refused(
-    make_fakes: Callable[..., FakeNodes],
+def test_an_offline_backup_has_the_log_of_every_partition_of_a_stopped_node(
+    tmp_path: Path, home: Path, make_fakes: Callable[..., FakeNodes]
 ) -> None:
+    fakes = make_fakes("again", partitions=2)
+    cluster, backup = fakes.cluster, ringbackup.open_backup(home)
+    fakes.backend.destroy(cluster)
+    options = ringbackup.successor_options(backup, "sqlite")
+    ringbackup.rebuild(fakes.backend, cluster, options, backup, lambda _: None)
+    made = tmp_path / "offline"
+    words = ["create", "--offline", "--from-node", "2", "--cluster", "again", "--save", str(made)]
+    data = Run("backup", *words, "-o", "json").data
+    assert [(one["id"], one["events"], one["from_node"]) for one in data["partitions"]] == [
+        (0, 8, 2),
+        (1, 6, 2),
+    ]
+    again = ringbackup.open_backup(made)
+    assert [one.content_hash for one in again.manifests] == [one.content_hash for one in backup.manifests]
+    shutil.rmtree(cluster.node(2).data_dir / "partition-1")
+    (error,) = Run("backup", *words[:-1], str(tmp_path / "half"), "-o", "json").document["errors"]
+    assert (error["code"], (tmp_path / "half").exists()) == ("ES4404", False)
+
+
+def test_compact_wants_to_know_the_partition(make_fakes: Callable[..., FakeNodes]) -> None:
     make_fakes("two", partitions=2)
-    for line in ("backup create --offline --from-node 1", "backup drill"):
-        (error,) = Run(*line.split(), "-o", "json").document["errors"]
-        assert error["code"] == "ES4017"
     (error,) = Run("compact", "--before", "1", "-o", "json").document["errors"]
     assert error["next"] == "esctl compact --before 1 --partition 0 --cluster two"
 

@@ -17,7 +17,7 @@ from esctl.verify.reading import ReadOutcome, ReadProgress
 from esctl.verify.ringhistory import RingHistory
 from esctl.verify.verdict import Flaw, LogVerdict
 from esnode.events import encode_event, key_of
-from esnode.ring import Ring, token_of
+from esnode.ring import Ring
 from tests.esctl.commands.test_status_and_verify import cluster
 from tests.esctl.verify.test_history import Event, record
 
@@ -25,7 +25,7 @@ RING = Ring(1, range(3))
 
 
 def owner(source: str) -> int:
-    return RING.owner(int.from_bytes(token_of(source)))
+    return RING.owner_of(source)
 
 
 def source_of(partition: int) -> str:

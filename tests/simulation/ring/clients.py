@@ -7,6 +7,7 @@ may have been stored says so when it is sent again (`sent_after`, `sent_to`).
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -155,12 +156,9 @@ class Sending:
         if not self._unsure_in:
             self._sent_to = self._partition
             self._sent_after = self._client.ends.get(self._partition, 0)
-        batch = self._batch
-        if self._unsure_in:
-            sent_to = None if self._sent_to == self._partition else self._sent_to
-            kept = (batch.count, batch.keys, batch.payload, None, batch.partition)
-            batch = Batch(*kept, self._sent_after, sent_to)
-            world.counts["ring.sent again elsewhere"] += sent_to is not None
+        sent_to = None if self._sent_to == self._partition else self._sent_to
+        batch = replace(self._batch, sent_after=self._sent_after, sent_to=sent_to)
+        world.counts["ring.sent again elsewhere"] += sent_to is not None
         host = world.groups[self._partition].hosts[self._node]
         self._travel(self._arrive, host, partial(self._ask, self._attempt, batch))
         wait_ms = int(world.groups[0].weather.load.attempt_ms * self._client.random.uniform(0.8, 1.2))
@@ -185,7 +183,7 @@ class Sending:
             self._travel(self._acked, decision, process.view.next_offset)
             return
         self._world.counts[f"refused.{decision.refusal.name}"] += 1
-        self._travel(self._refused, attempt, decision.refusal, process.view.ring)
+        self._travel(self._refused, attempt, decision.refusal, process.view.ring, process.view.next_offset)
 
     # --- back at the client ------------------------------------------------------------------------
 
@@ -206,12 +204,15 @@ class Sending:
         self._world.counts["op.duplicate events"] += decision.duplicates
         self._end(True, "append")
 
-    def _refused(self, attempt: int, refusal: Refusal, ring: tuple[int, int]) -> None:
+    def _refused(self, attempt: int, refusal: Refusal, ring: tuple[int, int], log_end: int = 0) -> None:
         if attempt != self._attempt or self._done:
             return
         if refusal is Refusal.LEADERSHIP_LOST:
             self._unsure_in.add(self._partition)
-        if refusal in (Refusal.WINDOW_PASSED, Refusal.WINDOW_FULL):
+        if refusal is Refusal.WINDOW_PASSED and not self._unsure_in:  # an old end of the log was known
+            self._world.counts["ring.sent with an old end"] += 1
+            self._client.ends[self._partition] = max(self._client.ends.get(self._partition, 0), log_end)
+        elif refusal in (Refusal.WINDOW_PASSED, Refusal.WINDOW_FULL):
             self._end(False, refusal.name)
             return
         self._client.learn(ring)

@@ -31,6 +31,8 @@ from .weather import RingWeather, Sent, draw
 MINUTES: Final = 1.0
 PLANS_END_NS: Final = 40 * SECOND
 """How long all plans that are left may take once all is well."""
+KEY_COPIED_NS: Final = 2 * MS
+"""Beside that, for each offset of a log: in some worlds an entry carries 16 keys."""
 LAST_EVENTS: Final = 1 << 50
 TOLD_NS: Final = (0, 5 * SECOND)
 
@@ -128,7 +130,8 @@ class RingWorld:
             group.heal()
         for group in self.groups:
             group.demand_level("after the faults", elections=12, grace_ns=15 * SECOND)
-        end_ns = self.groups[0].end_of_patience(8, PLANS_END_NS)
+        offsets = sum(group.end().offset for group in self.over_all.groups)
+        end_ns = self.groups[0].end_of_patience(8, PLANS_END_NS + offsets * KEY_COPIED_NS)
         self.schedule.run_until(end_ns, self._plans_are_over)
         text = f"plans {self.over_all.plans[-2:]}; {[group.describe() for group in self.groups]}"
         demand(self._plans_are_over(), "liveness", f"a plan does not end: {text}")

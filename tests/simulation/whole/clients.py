@@ -20,7 +20,7 @@ from esnode.client import Log, connect
 from esnode.dedup.batch import UNKNOWN_OFFSET, OffsetRange, split_keys
 from esnode.errors import EventStreamError, OffsetOutOfRange
 from esnode.events import key_of, make_batch
-from esnode.ring import FIRST_VERSION, Ring, token_of
+from esnode.ring import FIRST_VERSION, Ring
 from esnode.transport.connection import Dialer
 
 from .order import Order
@@ -50,7 +50,7 @@ class Share:
 def _owned_source(name: str, partitions: int, partition: int) -> str:
     ring = Ring(FIRST_VERSION, range(partitions))
     names = (f"{name}-{number}" for number in count())
-    return next(each for each in names if ring.owner(int.from_bytes(token_of(each), "big")) == partition)
+    return next(each for each in names if ring.owner_of(each) == partition)
 
 
 class Application:

@@ -1,7 +1,8 @@
-"""Gives a running cluster more partitions: processes for them, node by node, then a plan for the ring.
+"""Changes how many partitions the ring of a running cluster has: a plan, which the nodes carry out.
 
-Each step can be done again: a node that has the process already is left alone, and a plan that is under way
-is waited for. Never prints. Called by `esctl ring grow`.
+More partitions need processes first, node by node. A partition that is taken from the ring keeps its process
+and its log, which can be read. Each step can be done again: a node that has the process already is left
+alone, and a plan that is under way is waited for. Never prints. Called by `esctl ring grow` and `shrink`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +16,12 @@ from esctl.clusters import state, tomlfile
 from esctl.clusters.backends.interface import Backend
 from esctl.clusters.backends.nodestatus import status_of
 from esctl.clusters.state import Cluster
+from esctl.errors import InvalidArgument
 from esctl.query.leader import wait_for_leader
 from esctl.ui.formatting import duration
 from esnode.client import connect_node
 from esnode.dedup.ownership import RingPlan
-from esnode.errors import OperationTimeout
+from esnode.errors import OperationTimeout, RingConflict
 
 STOP_TIMEOUT_S: Final = 5.0
 LEADER_TIMEOUT_S: Final = 10.0
@@ -29,20 +31,43 @@ Told = Callable[[str], None]
 """What is being done, for people."""
 
 
-async def ring_said(cluster: Cluster) -> Mapping[str, Any]:
+async def change(
+    cluster: Cluster, partitions: int, backend: Backend, timeout_s: float, told: Told
+) -> tuple[RingPlan, Mapping[str, Any]]:
+    """Carry it out; the plan, and what the ring's `last_move` tells of it, empty where no node remembers.
+
+    Raises `RingConflict` where another plan is under way, before anything is done; what the backend raises,
+    `NoQuorum` and `OperationTimeout`: then it can be called again. `timeout_s` is for each step.
+    """
+    before = (await _ring_said(cluster)).get("plan")
+    if before is not None and not before["ended"] and before["partitions"] != partitions:
+        raise RingConflict(
+            f"the ring of {cluster.name} is being changed to {before['partitions']} partitions;"
+            " nothing was done",
+            next_step=f"esctl ring show --cluster {cluster.name}",
+        )
+    ready = await _add_processes(cluster, partitions, backend, timeout_s, told)
+    plan = await _begin(ready, partitions)
+    told(f"moving sources from {plan.old_partitions} to {plan.partitions} partitions")
+    return plan, await _until_ended(ready, plan, timeout_s)
+
+
+async def _ring_said(cluster: Cluster) -> Mapping[str, Any]:
     """What the leader of partition 0 says of the ring; raises `NoQuorum` where nobody leads."""
     leader = await wait_for_leader(cluster, LEADER_TIMEOUT_S)
     status = await status_of(cluster.node(leader), 0)
     return {} if status is None else dict(status.get("ring", {}))
 
 
-async def add_processes(
+async def _add_processes(
     cluster: Cluster, partitions: int, backend: Backend, timeout_s: float, told: Told
 ) -> Cluster:
     """Let every node have a process for each partition, one node after the other; the cluster then.
 
     Raises what the backend raises, and `NoQuorum`: then it can be called again.
     """
+    if partitions < cluster.partitions:  # of partitions that the ring has lost since
+        return cluster
     grown = replace(cluster, partitions=partitions)
     for node in cluster.nodes:
         tomlfile.change(node.config, partial(tomlfile.put, names=["partitions"], value=partitions))
@@ -60,15 +85,17 @@ async def add_processes(
     return grown
 
 
-async def begin(cluster: Cluster, partitions: int) -> RingPlan:
+async def _begin(cluster: Cluster, partitions: int) -> RingPlan:
     """Let partition 0 have the plan; the one that is under way already, or was the last, if it is the same.
 
     Raises `RingConflict` where another one is.
     """
-    said = await ring_said(cluster)
+    said = await _ring_said(cluster)
     before = said.get("plan")
     if before is not None and before["partitions"] == partitions:
         return RingPlan(before["version"], before["old_partitions"], partitions)
+    if said["partitions"] == partitions:
+        raise InvalidArgument(f"the ring of {cluster.name} has so many partitions already; nothing was done")
     plan = RingPlan(said["version"] + 1, said["partitions"], partitions)
     leader = cluster.node(await wait_for_leader(cluster, LEADER_TIMEOUT_S))
     async with connect_node(leader.client, cluster=cluster.identity, partition=0) as link:
@@ -76,14 +103,14 @@ async def begin(cluster: Cluster, partitions: int) -> RingPlan:
     return plan
 
 
-async def until_ended(cluster: Cluster, plan: RingPlan, timeout_s: float) -> Mapping[str, Any]:
+async def _until_ended(cluster: Cluster, plan: RingPlan, timeout_s: float) -> Mapping[str, Any]:
     """Wait for the end of the plan; what the ring's `last_move` tells of it.
 
     Raises `OperationTimeout`: the nodes go on with it, and it can be waited for again.
     """
     with trio.move_on_after(timeout_s):
         while True:
-            said = await ring_said(cluster)
+            said = await _ring_said(cluster)
             now = said.get("plan")
             if now is not None and now["version"] >= plan.version and now["ended"]:
                 moved = said.get("last_move", {})
