@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from esctl.upkeep.answers import (
         DestroyedAnswer,
         DrainedAnswer,
-        NodeData,
         PlannedDrainAnswer,
         PlannedReplacementAnswer,
         PlannedRollingAnswer,
@@ -130,7 +129,8 @@ def drain_plan(ring: RingSurvey, number: int, to: int | None) -> "Answer[Planned
     reasons, lines = waits(ring, others)
     change = change_without(ring, number)
     data: PlannedDrainAnswer = {
-        **_one(ring, number, change), "leads": bool(led), "waits_for": reasons, "dry_run": True,
+        "cluster": ring.cluster.name, "id": number, "quorum": change.as_data(),
+        "leads": bool(led), "waits_for": reasons, "dry_run": True,
     }  # fmt: skip
     if ring.cluster.partitions > 1:
         data["led_partitions"] = [partition for partition in led if partition is not None]
@@ -141,7 +141,9 @@ def drained(ring: RingSurvey, number: int, done: Drained) -> "Answer[DrainedAnsw
     """The node is out of service."""
     change, several = change_without(ring, number), len(done.leaders) > 1
     data: DrainedAnswer = {
-        **_one(ring, number, change),
+        "cluster": ring.cluster.name,
+        "id": number,
+        "quorum": change.as_data(),
         "leader": None if several else done.leaders[0],
         "handed_over": bool(done.handed_over),
         "killed": done.killed,
@@ -171,7 +173,9 @@ def replacement_plan(
     reasons, lines = waits(ring, others)
     change = change_without(ring, number)
     data: PlannedReplacementAnswer = {
-        **_one(ring, number, change),
+        "cluster": ring.cluster.name,
+        "id": number,
+        "quorum": change.as_data(),
         "old": str(aside or old),
         "data_dir": str(fresh),
         "waits_for": reasons,
@@ -189,7 +193,9 @@ def replaced(
     change = change_without(ring, number)
     hashes = [each.get(number) for each in same.hashes] if same is not None else []
     data: ReplacedAnswer = {
-        **_one(ring, number, change),
+        "cluster": ring.cluster.name,
+        "id": number,
+        "quorum": change.as_data(),
         "pid": done.pid,
         "old": str(done.old) if done.old is not None else None,
         "discarded": discarded,
@@ -230,10 +236,6 @@ def _fate(done: Replaced, *, discarded: bool) -> str:
     if done.old is None:
         return "none was found"
     return f"deleted: {done.old}" if discarded else f"kept in {done.old}"
-
-
-def _one(ring: RingSurvey, number: int, change: QuorumChange) -> "NodeData":
-    return {"cluster": ring.cluster.name, "id": number, "quorum": change.as_data()}
 
 
 # --- destroy and recover -------------------------------------------------------------------------
