@@ -125,6 +125,13 @@ class Ownership:
         place = bisect_right(self.ranges, (offset, limits.MAX_INDEX)) - 1
         return place >= 0 and offset < self.ranges[place][1]
 
+    @property
+    def moved_keys(self) -> int:
+        """How many keys were adopted for this ring, as far as they were in the window at its switch."""
+        ended = self.since_offset
+        begun = min((one.first_offset for one in self.adopted), default=ended)
+        return sum(max(0, min(end, ended) - max(first, begun)) for first, end in self.ranges)
+
     def adopted_up_to(self, version: int, old_owner: int) -> int:
         """How far the keys of `old_owner` are adopted for the ring of `version`."""
         if version != self.adopting_for:

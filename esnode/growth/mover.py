@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import trio
 
-from esnode import limits
 from esnode.client.nodelink import NodeLink, connect_node
 from esnode.config import Config
 from esnode.dedup.ownership import Adoption, RingChange, RingPlan, RingSwitch
@@ -39,8 +38,6 @@ class RingMover:
         self._view = view
         self._addresses = [str(member.client) for member in config.members]
         self._connect = connect
-        self._moved_keys = 0
-        """Keys that were adopted in the plan that is carried out, by this process."""
         self._switched: list[float] = []
         """When partitions were told to switch, and when they had."""
 
@@ -66,19 +63,21 @@ class RingMover:
         return plan
 
     async def _carry_out(self, plan: RingPlan) -> None:
-        begun, self._moved_keys, self._switched = trio.current_time(), 0, []
+        begun, self._switched = trio.current_time(), []
         log.info("ring_plan_begun", extra={"version": plan.version, "partitions": plan.partitions})
         async with AsyncExitStack() as opened:
             leaders = await self._leaders(plan, opened)
             await self._say(leaders[0], plan)
             while self._view.leads:
-                standings = {number: _standing(await link.status(), plan) for number, link in leaders.items()}
+                told = {number: await link.status() for number, link in leaders.items()}
+                standings = {number: _standing(status, plan) for number, status in told.items()}
                 steps = next_steps(plan, standings)
                 if steps == [End()]:
-                    told = {"version": plan.version, "moved_keys": self._moved_keys, **self._times(begun)}
-                    self._view.last_move = told
+                    moved_keys = sum(status["ring"]["moved_keys"] for status in told.values())
+                    move = {"version": plan.version, "moved_keys": moved_keys, **self._times(begun)}
+                    self._view.last_move = move
                     await self._say(leaders[0], replace(plan, ended=True))
-                    log.info("ring_plan_ended", extra=told)
+                    log.info("ring_plan_ended", extra=move)
                     return
                 await self._take(plan, steps, leaders)
 
@@ -110,7 +109,6 @@ class RingMover:
             found = await old.moving_keys(offset, plan.partitions, step.new_owner)
             adoption = Adoption(plan.version, step.old_owner, offset, found.end_offset, found.floor)
             await self._say(new, adoption, found.keys)
-            self._moved_keys += len(found.keys) // limits.KEY_BYTES
             offset = found.end_offset
             if offset >= goal:
                 return

@@ -150,6 +150,7 @@ class Status:
             "partitions": now.partitions,
             "logs": self.config.partitions,
             "since_offset": now.since_offset,
+            "moved_keys": now.moved_keys,
             "adopting_for": now.adopting_for,
             "adopting": {str(one.old_owner): one.end_offset for one in now.adopting},
         }

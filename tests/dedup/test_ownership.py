@@ -134,6 +134,15 @@ def test_a_switch_keeps_what_was_adopted_for_it_and_forgets_what_is_below_the_wi
     assert now.ranges == ((70, 75),)
 
 
+def test_the_keys_that_were_adopted_for_a_ring_are_counted_without_those_of_the_rings_before() -> None:
+    assert Ownership().moved_keys == 0
+    second = after((Adoption(2, 0, 0, 9, 0), 0, 5), (RingSwitch(2, 2), 5, 0))
+    assert second.moved_keys == 5
+    adopting = second.after(Adoption(3, 0, 0, 20, 0), 5, 3, 0).after(Adoption(3, 2, 0, 9, 0), 10, 4, 0)
+    assert adopting.moved_keys == 5, "it goes by the ring before still"
+    assert adopting.after(RingSwitch(3, 1), 14, 0, floor=0).moved_keys == 7
+
+
 def test_offsets_of_adopted_keys_are_told_from_those_of_events() -> None:
     now = after(
         (Adoption(2, 0, 0, 5, 0), 10, 3), (Adoption(2, 0, 5, 9, 0), 13, 2), (Adoption(2, 1, 0, 9, 0), 20, 1)
