@@ -182,7 +182,7 @@ def restart(
     return _change(run, number, "restart", go, gives=True, yes=yes, dry_run=dry_run)
 
 
-@command(app, "drain")
+@command(app, "drain", partitions=True)
 def drain(
     run: Invocation,
     number: NodeArgument,
@@ -210,19 +210,19 @@ def drain(
             raise InvalidArgument(f"node {to} cannot take over from itself; nothing was done")
         backend = backend_named(cluster.backend)
         operations = ClusterOperations(cluster, backend, timeout)
-        survey = run.trio(operations.look)
+        ring = run.trio(operations.look)
         if dry_run:
-            return report.drain_plan(survey, number, to)
+            return report.drain_plan(ring, number, to)
         if _look(backend, cluster, number).state is RunState.DOWN:
-            change = report.change_without(survey, number)
+            change = report.change_without(ring, number)
             data: NodeData = {"cluster": cluster.name, "id": number, "quorum": change.as_data()}
             return Answer(data, [Line(f"node {number} is down already: {change.text}")])
         with run.terminal.progress(f"draining node {number}"):
             drained = run.trio(lambda: drain.drain(operations, number, to, timeout))
-            return report.drained(survey, number, drained)
+            return report.drained(ring, number, drained)
 
 
-@command(app, "replace")
+@command(app, "replace", partitions=True)
 def replace(
     run: Invocation,
     number: NodeArgument,
@@ -268,10 +268,10 @@ def replace(
         if discard and not verify:
             raise InvalidArgument("--discard wants the proof that --no-verify leaves out; nothing was done")
         operations = ClusterOperations(cluster, backend_named(cluster.backend), timeout)
-        survey = run.trio(operations.look)
+        ring = run.trio(operations.look)
         if dry_run:
             aside = datadir.aside_of(node, now) if where is None else None
-            return report.replacement_plan(survey, number, node.data_dir, aside, where or node.data_dir)
+            return report.replacement_plan(ring, number, node.data_dir, aside, where or node.data_dir)
         if discard:
             consequence = f"what node {number} has in {node.data_dir} would be deleted at the end"
             words = f"node replace {number} --discard --cluster"
@@ -290,9 +290,9 @@ def replace(
             f" {', '.join(map(str, left))}",
             next_step=f"esctl status --cluster {cluster.name}; then delete that by hand",
         )
-        answer = report.replaced(survey, number, done, same, discarded=False)
+        answer = report.replaced(ring, number, done, same, discarded=False)
         return replace_answer(answer, errors=[*answer.errors, Trouble.of(error)], exit_code=exit_of(error))
-    return report.replaced(survey, number, done, same, discarded=discarded)
+    return report.replaced(ring, number, done, same, discarded=discarded)
 
 
 def _replace(
@@ -304,9 +304,9 @@ def _replace(
 ) -> "Replaced":
     from esctl.upkeep import replacement
 
-    survey = run.trio(operations.look)
-    name = survey.cluster.name
-    total = survey.leader.number("next_offset") if survey.leader is not None else None
+    ring = run.trio(operations.look)
+    name, led = ring.cluster.name, all(survey.leader is not None for survey in ring.partitions)
+    total = replacement.whole(ring) if led else None
     shown = 0
 
     def seen(have: int, _of: int) -> None:

@@ -116,7 +116,8 @@ class RestartStepData(TypedDict):
     id: NodeId
     pid: int
     led: bool
-    leader: NodeId | None
+    led_partitions: NotRequired[list[Count]]
+    leader: Annotated[NodeId | None, "null with several partitions"]
     killed: bool
     seconds: Seconds
 
@@ -251,15 +252,18 @@ class PlannedDrainAnswer(NodeData):
     """What a drain would do, and wait for first."""
 
     leads: bool
+    led_partitions: NotRequired[list[Count]]
     waits_for: list[str]
     dry_run: Literal[True]
 
 
 class DrainedAnswer(NodeData):
-    """A node that is out of service."""
+    """A node that is out of service, and who leads now."""
 
-    leader: NodeId
+    leader: Annotated[NodeId | None, "null with several partitions"]
+    partitions: NotRequired[list[PartitionLeaderData]]
     handed_over: bool
+    led_partitions: NotRequired[list[Count]]
     killed: bool
     seconds: Seconds
 
@@ -283,4 +287,5 @@ class ReplacedAnswer(NodeData):
     events: Count
     seconds: Seconds
     hashes_equal: bool | None
-    hash: str | None
+    hash: Annotated[str | None, "null with several partitions"]
+    partition_hashes: NotRequired[list[str | None]]

@@ -1,7 +1,8 @@
 """What upkeep does to a cluster, verb by verb: look, confirm, hand over, stop, start.
 
-Decides nothing; each verb returns when it is done or raises what the backend and the client raise. Tests
-have operations of their own, over a cluster in memory. Called by the rest of this package.
+Decides nothing; each verb returns when it is done or raises what the backend and the client raise. A cluster
+of one partition is a ring of one. Tests have operations of their own, over a cluster in memory. Called by the
+rest of this package.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from typing import Final, Protocol
 
 from esctl.clusters.backends.interface import Backend
 from esctl.clusters.state import Cluster
-from esctl.query import survey as surveys
+from esctl.query import eachpartition, ringsurvey
 from esctl.query.barrier import confirmed_end
-from esctl.query.survey import Survey
+from esctl.query.ringsurvey import RingSurvey
 from esnode.client import connect_node
 
 STOP_TIMEOUT_S: Final = 5.0
@@ -22,14 +23,14 @@ CONFIRM_TIMEOUT_S: Final = 10.0
 class NodeOperations(Protocol):
     """What can be done to the nodes of one cluster."""
 
-    async def look(self) -> Survey:
-        """Ask every node how it is."""
+    async def look(self) -> RingSurvey:
+        """Ask every node how it is, for every partition."""
 
-    async def confirm(self) -> int:
-        """Read through the leader, so that a majority answers for it; the number of the leader."""
+    async def confirm(self) -> Sequence[int]:
+        """Read through each leader, so that a majority answers for it; the leaders, by partition."""
 
-    async def hand_over(self, leader: int, to: int | None) -> None:
-        """Ask `leader` to hand the leadership to `to`, or to its best follower."""
+    async def hand_over(self, leader: int, to: int | None, partition: int | None) -> None:
+        """Ask `leader` to hand the leadership of a partition to `to`, or to its best follower."""
 
     async def stop(self, number: int) -> bool:
         """Stop a node; whether it had to be killed."""
@@ -46,18 +47,23 @@ class ClusterOperations:
         self._backend = backend
         self._start_timeout_s = start_timeout_s
 
-    async def look(self) -> Survey:
+    async def look(self) -> RingSurvey:
         """See `NodeOperations.look`."""
-        return await surveys.ask(self._cluster)
+        return await ringsurvey.ask(self._cluster)
 
-    async def confirm(self) -> int:
+    async def confirm(self) -> Sequence[int]:
         """See `NodeOperations.confirm`."""
-        return (await confirmed_end(self._cluster, CONFIRM_TIMEOUT_S)).leader
 
-    async def hand_over(self, leader: int, to: int | None) -> None:
+        async def confirm_one(partition: int | None) -> int:
+            return (await confirmed_end(self._cluster, CONFIRM_TIMEOUT_S, partition=partition)).leader
+
+        found = await eachpartition.of_each(self._cluster, confirm_one)
+        return [found[partition] for partition in sorted(found)]
+
+    async def hand_over(self, leader: int, to: int | None, partition: int | None) -> None:
         """See `NodeOperations.hand_over`."""
-        node = self._cluster.node(leader)
-        async with connect_node(node.client, cluster=self._cluster.identity) as link:
+        node, identity = self._cluster.node(leader), self._cluster.identity
+        async with connect_node(node.client, cluster=identity, partition=partition) as link:
             await link.transfer_leadership(to)
 
     async def stop(self, number: int) -> bool:

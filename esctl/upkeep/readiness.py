@@ -2,11 +2,12 @@
 
 A node counts when it answers, follows the one leader, is broken by nobody on purpose, trusts its disk and
 has applied what that leader had committed when it was first looked at: so a steady load keeps nobody
-waiting for ever. Looks and waits, changes nothing, never prints. Called by the rest of this package.
+waiting for ever. With several partitions it counts when it does so in each of them. Looks and waits, changes
+nothing, never prints. Called by the rest of this package.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -14,13 +15,14 @@ import trio
 from esctl.clusters.backends.interface import RunState
 from esctl.errors import TooFewNodes
 from esctl.faults import leases
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import Report, Survey
-from esctl.ui.formatting import duration
+from esctl.ui.formatting import duration, shared
 
 ROUND_S: Final = 0.1
 """Between two looks; nothing tells when a follower has caught up."""
 
-Look = Callable[[], Awaitable[Survey]]
+Look = Callable[[], Awaitable[RingSurvey]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,18 @@ class Floor:
     index: int
 
 
-def floor_of(survey: Survey, before: Floor | None) -> Floor | None:
-    """The floor to hold the nodes to: the one there is while the same node leads in the same term."""
+Floors = Mapping[int | None, Floor]
+"""Of the partitions that have a leader, each by its number."""
+
+
+def floors_of(ring: RingSurvey, before: Floors) -> Floors:
+    """The floors to hold the nodes to; see `_floor_of`."""
+    found = {one.partition: _floor_of(one, before.get(one.partition)) for one in ring.partitions}
+    return {partition: floor for partition, floor in found.items() if floor is not None}
+
+
+def _floor_of(survey: Survey, before: Floor | None) -> Floor | None:
+    """That of one partition: the one there is while the same node leads in the same term."""
     leader = survey.leader
     if leader is None:
         return None
@@ -53,8 +65,20 @@ def floor_of(survey: Survey, before: Floor | None) -> Floor | None:
     return Floor(number, term, leader.number("commit_index") or 0)
 
 
-def obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> list[Obstacle]:
-    """What keeps these nodes from counting; empty when all of them do."""
+def obstacles(ring: RingSurvey, numbers: Collection[int], floors: Floors) -> list[Obstacle]:
+    """What keeps these nodes from counting; empty when all of them do. Of several partitions, once each."""
+    each = [_obstacles(one, numbers, floors.get(one.partition)) for one in ring.partitions]
+    return [replace(found, reason=f"{where}{found.reason}") for where, found in shared(each)]
+
+
+def lacking(ring: RingSurvey, number: int) -> list[int | None]:
+    """The partitions in which a node does not count, or not yet."""
+    floors = floors_of(ring, {})
+    return [one.partition for one in ring.partitions if _obstacles(one, [number], floors.get(one.partition))]
+
+
+def _obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> list[Obstacle]:
+    """Those in one partition."""
     found = [
         each for report in survey.reports if report.node.id in numbers for each in _of(survey, report, floor)
     ]
@@ -66,33 +90,33 @@ def obstacles(survey: Survey, numbers: Collection[int], floor: Floor | None) -> 
 
 async def wait_until_counting(
     look: Look, numbers: Collection[int], timeout_s: float
-) -> tuple[Survey, Sequence[Obstacle]]:
+) -> tuple[RingSurvey, Sequence[Obstacle]]:
     """Look until these nodes count, or cannot, or the time is over: the last look, and what is in the way."""
     deadline = trio.current_time() + timeout_s
-    floor: Floor | None = None
+    floors: Floors = {}
     while True:
-        survey = await look()
-        floor = floor_of(survey, floor)
-        found = obstacles(survey, numbers, floor)
+        ring = await look()
+        floors = floors_of(ring, floors)
+        found = obstacles(ring, numbers, floors)
         if not found or any(each.lasting for each in found) or trio.current_time() >= deadline:
-            return survey, found
+            return ring, found
         await trio.sleep(ROUND_S)
 
 
-async def wait_until_spared(look: Look, number: int, timeout_s: float) -> Survey:
+async def wait_until_spared(look: Look, number: int, timeout_s: float) -> RingSurvey:
     """Wait until the cluster can do without node `number`: all others count, and make a majority.
 
     Raises `TooFewNodes`; nothing was done then.
     """
-    survey = await look()
-    others = [node.id for node in survey.cluster.nodes if node.id != number]
-    name = survey.cluster.name
-    if len(others) < survey.cluster.quorum:
+    ring = await look()
+    others = [node.id for node in ring.cluster.nodes if node.id != number]
+    name = ring.cluster.name
+    if len(others) < ring.cluster.quorum:
         raise TooFewNodes(
             f"without node {number} nothing is acked in {name}, which has no other node; nothing was done",
             next_step=f"esctl node restart {number} --cluster {name}, if a gap is no harm",
         )
-    survey, found = await wait_until_counting(look, others, timeout_s)
+    ring, found = await wait_until_counting(look, others, timeout_s)
     if found:
         reasons = "; ".join(each.reason for each in found)
         waited = "" if any(each.lasting for each in found) else f" after {duration(timeout_s)}"
@@ -100,7 +124,7 @@ async def wait_until_spared(look: Look, number: int, timeout_s: float) -> Survey
             f"node {number} of {name} cannot be spared{waited}: {reasons}; it was left alone",
             next_step=next((each.next for each in found if each.lasting), found[0].next),
         )
-    return survey
+    return ring
 
 
 def _of(survey: Survey, report: Report, floor: Floor | None) -> list[Obstacle]:
@@ -139,6 +163,7 @@ def _away(survey: Survey, report: Report) -> Obstacle:
     """A node that does not answer. Its process may only just have begun, or a lease will bring it back."""
     cluster = survey.cluster
     struck = {one.node for one in leases.active(cluster)}
-    lasting = report.process.state is not RunState.RUNNING and report.node.id not in struck
+    stands = report.process.state_of(survey.partition) is not RunState.RUNNING
+    lasting = stands and report.node.id not in struck
     reason = f"node {report.node.id} is down: {report.why}"
     return Obstacle(reason, f"{report.next_step} --cluster {cluster.name}", lasting)

@@ -13,11 +13,12 @@ from typing import Final
 import trio
 
 from esctl.clusters.state import Cluster
-from esctl.query.survey import Survey
+from esctl.query.ringsurvey import RingSurvey, of_each
+from esctl.ui.formatting import shared
 from esctl.upkeep import drain
 from esctl.upkeep.operations import NodeOperations
 from esctl.verify.history import History
-from esctl.verify.reading import ReadProgress, read_logs
+from esctl.verify.reading import ReadProgress, WholeProgress, read_logs
 
 REJOIN: Final = ("--rejoin",)
 """With an empty directory, the node must say of itself that it has lost what it had acked."""
@@ -32,7 +33,7 @@ class Replaced:
     """Where the old directory is."""
     handed_over: bool
     events: int
-    """Up to which offset it has the log."""
+    """Up to which offset it has the log; the sum of all partitions."""
     seconds: float
 
 
@@ -41,9 +42,8 @@ class Sameness:
     """Whether all nodes hold the same events."""
 
     equal: bool
-    before_offset: int
-    """The hashes are those of the events before this offset."""
-    hashes: Mapping[int, str | None]
+    hashes: Sequence[Mapping[int, str | None]]
+    """Of each partition, by node."""
     doubts: Sequence[str]
     """What could not be looked at."""
 
@@ -61,32 +61,51 @@ async def replace(
     guard, and each stretch in which the node gets no further. Raises `TooFewNodes` when nothing was done,
     `NodeNotBack`, and what `swap` and the backend raise.
     """
-    survey = await drain.spared(operations, number, timeout_s)
+    ring = await drain.spared(operations, number, timeout_s)
     begun = trio.current_time()
-    leader = await drain.hand_over(operations, survey, number)
+    handed_over = await drain.hand_over(operations, ring, number)
     with trio.CancelScope(shield=True):
         await operations.stop(number)
         old = swap()
         pid = await operations.start(number, REJOIN)
 
-    async def look() -> Survey:
+    async def look() -> RingSurvey:
         looked = await operations.look()
-        if looked.leader is not None:
-            have = looked.report(number).number("next_offset") or 0
-            seen(have, looked.leader.number("next_offset") or 0)
+        if all(survey.leader is not None for survey in looked.partitions):
+            seen(events_of(looked, number), whole(looked))
         return looked
 
     after = await drain.back(look, number, timeout_s)
-    events = after.report(number).number("next_offset") or 0
-    return Replaced(pid, old, leader is not None, events, trio.current_time() - begun)
+    spent_s = trio.current_time() - begun
+    return Replaced(pid, old, bool(handed_over.led), events_of(after, number), spent_s)
+
+
+def events_of(ring: RingSurvey, number: int) -> int:
+    """How far a node has come, in all partitions together."""
+    return sum(survey.report(number).number("next_offset") or 0 for survey in ring.partitions)
+
+
+def whole(ring: RingSurvey) -> int:
+    """How far the leaders have come, in all partitions together."""
+    leaders = [survey.leader for survey in ring.partitions]
+    return sum(leader.number("next_offset") or 0 for leader in leaders if leader is not None)
 
 
 async def same_everywhere(cluster: Cluster, wait_s: float, begin: Callable[[int], ReadProgress]) -> Sameness:
     """Read every node's log and compare; waits up to `wait_s` for nodes that are behind."""
-    history = History(node.id for node in cluster.nodes)
-    read = await read_logs(cluster, history, wait_s, begin)
-    verdict = history.verdict()
-    hashes = {number: evidence.hash for number, evidence in verdict.nodes.items()}
-    doubts = [f"node {number}: {why}" for number, why in sorted(read.troubles.items())]
-    equal = verdict.clean and verdict.hashes_equal
-    return Sameness(equal, verdict.next_offset, hashes, doubts)
+    waiting = WholeProgress(cluster.partitions, begin)
+
+    async def read_one(partition: int | None) -> Sameness:
+        history = History(node.id for node in cluster.nodes)
+        read = await read_logs(cluster, history, wait_s, waiting.begin, partition)
+        verdict = history.verdict()
+        hashes = {number: evidence.hash for number, evidence in verdict.nodes.items()}
+        doubts = [f"node {number}: {why}" for number, why in sorted(read.troubles.items())]
+        return Sameness(verdict.clean and verdict.hashes_equal, [hashes], doubts)
+
+    each = await of_each(cluster, read_one)
+    return Sameness(
+        all(one.equal for one in each),
+        [hashes for one in each for hashes in one.hashes],
+        [f"{where}{doubt}" for where, doubt in shared([one.doubts for one in each])],
+    )

@@ -1,7 +1,8 @@
 """A rolling restart: one node at a time, those that are down first, the leader last.
 
 Before each step the others must count (`readiness.py`) and a majority must answer a read; after it the node
-itself must. The leader hands over before its turn, so that there is no election. A step once begun is seen
+itself must; with several partitions, in each of them. A leader hands over before its turn, so that there is
+no election, and who leads the most partitions has the last turn. A step once begun is seen
 through, also after Ctrl-C: no node is left down. Never prints. Called by `esctl cluster restart`.
 """
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from esctl.query.survey import Survey
+from esctl.query.ringsurvey import RingSurvey
 from esctl.upkeep import drain
 from esctl.upkeep.operations import NodeOperations
 
@@ -25,10 +26,10 @@ class RestartStep:
 
     id: int
     pid: int
-    led: bool
-    """It led before its turn."""
-    leader: int | None
-    """Who leads afterwards."""
+    led: Sequence[int]
+    """The partitions that it led before its turn."""
+    leaders: Sequence[int | None]
+    """Who leads each partition afterwards."""
     killed: bool
     """It did not end when asked to."""
     seconds: float
@@ -36,28 +37,34 @@ class RestartStep:
 
     def as_data(self) -> "RestartStepData":
         """For the JSON answer."""
-        return {
+        data: RestartStepData = {
             "id": self.id,
             "pid": self.pid,
-            "led": self.led,
-            "leader": self.leader,
+            "led": bool(self.led),
+            "leader": self.leaders[0] if len(self.leaders) == 1 else None,
             "killed": self.killed,
             "seconds": round(self.seconds, 3),
         }
+        if len(self.leaders) > 1:
+            data["led_partitions"] = list(self.led)
+        return data
 
 
-def order_of(survey: Survey) -> list[int]:
-    """The nodes that are down, then the followers, then the leader; each by number."""
-    leader = survey.leader
-    down = [report.node.id for report in survey.down]
-    last = [leader.node.id] if leader is not None else []
-    return [*down, *(n.id for n in survey.cluster.nodes if n.id not in (*down, *last)), *last]
+def order_of(ring: RingSurvey) -> list[int]:
+    """The nodes that are down, then the others: the fewer partitions a node leads, the earlier; by number."""
+    down = list(ring.down)
+    others = [node.id for node in ring.cluster.nodes if node.id not in down]
+    return [*down, *_fewest_first(ring, others)]
+
+
+def _fewest_first(ring: RingSurvey, numbers: Sequence[int]) -> list[int]:
+    return sorted(numbers, key=lambda number: len(drain.led_by(ring, number)))
 
 
 async def restart(
     operations: NodeOperations, order: Sequence[int], timeout_s: float, done: Callable[[RestartStep], None]
 ) -> None:
-    """Restart the nodes in this order; whoever leads when its turn comes has the last turn.
+    """Restart the nodes in this order; whoever leads when its turn comes lets those that do not go first.
 
     `timeout_s` bounds each wait. `done` is told of each step. Raises `TooFewNodes` before a step, and
     `NodeNotBack` after one, what the backend raises, and `trio.Cancelled` between two steps only.
@@ -65,25 +72,25 @@ async def restart(
     left = list(order)
     while left:
         number = await _next(operations, left)
-        survey = await drain.spared(operations, number, timeout_s)
+        ring = await drain.spared(operations, number, timeout_s)
         with trio.CancelScope(shield=True):
-            step = await _restart(operations, number, survey, timeout_s)
+            step = await _restart(operations, number, ring, timeout_s)
         left.remove(number)
         done(step)
         await trio.lowlevel.checkpoint()
 
 
 async def _next(operations: NodeOperations, left: Sequence[int]) -> int:
-    leader = (await operations.look()).leader
-    waiting = [number for number in left if leader is None or number != leader.node.id]
-    return (waiting or left)[0]
+    return _fewest_first(await operations.look(), left)[0]
 
 
-async def _restart(operations: NodeOperations, number: int, survey: Survey, timeout_s: float) -> RestartStep:
+async def _restart(
+    operations: NodeOperations, number: int, ring: RingSurvey, timeout_s: float
+) -> RestartStep:
     begun = trio.current_time()
-    led = await drain.hand_over(operations, survey, number) is not None
+    led = (await drain.hand_over(operations, ring, number)).led
     killed = await operations.stop(number)
     pid = await operations.start(number)
     after = await drain.back(operations.look, number, timeout_s)
-    leader = after.leader.node.id if after.leader is not None else None
-    return RestartStep(number, pid, led, leader, killed, trio.current_time() - begun)
+    leaders = [each["leader"] for each in after.leaders()]
+    return RestartStep(number, pid, led, leaders, killed, trio.current_time() - begun)

@@ -2,8 +2,8 @@
 
 With several partitions, node K mod n is to lead partition K, so all nodes lead about as many. Decides for how
 long that node must have been fit before it is handed the leadership: longer, each time that it has lost it
-soon. What an operator has chosen is left alone for a while. Pure: time comes in. Never hands over. Called
-by `leaderspread.py`.
+soon. What an operator has chosen is left alone for a while, or until that node was restarted. Pure: time
+comes in. Never hands over. Called by `leaderspread.py`.
 """
 
 import enum
@@ -76,6 +76,10 @@ class _Candidate:
 
     def __init__(self) -> None:
         self.life: int | None = None
+        self.is_new = False
+        """Its process began after the leadership of this one, which has known the one before."""
+        self.knows_life = False
+        """This leader has seen its process."""
         self.is_fit = False
         self.since = 0.0
         """When it began to be fit, or not to be."""
@@ -87,7 +91,9 @@ class _Candidate:
     def see(self, now: float, peer: Peer) -> None:
         came = peer.life is not None and peer.life != self.life
         if came:
+            self.is_new = self.is_new or self.knows_life
             self.life, self.declined = peer.life, False
+        self.knows_life = self.knows_life or peer.life is not None
         is_fit = peer.life is not None and peer.keeps_up
         if is_fit != self.is_fit or (came and is_fit):
             self.is_fit, self.since = is_fit, now
@@ -95,6 +101,7 @@ class _Candidate:
     def begin(self, now: float) -> None:
         """A new leader knows nothing of it yet."""
         self.is_fit, self.since = False, now
+        self.is_new = self.knows_life = False
 
     @property
     def fit_s(self) -> float:
@@ -180,7 +187,11 @@ class Placement:
         candidate = self._candidates[to]
         for_s = now - candidate.since
         kept_s = limits.LEADER_KEPT_S - (now - self._led_since)
-        is_asked = appointment is not None and appointment.asked and appointment.term == self._term
+        home = self._candidates.get(self.preferred)
+        # Whoever moved it away from a node wanted to stop that node: it has been stopped, and is back.
+        is_over = home is not None and home.is_new
+        chosen = appointment is not None and appointment.asked and appointment.term == self._term
+        is_asked = chosen and not is_over
         if self._tried is not None:
             return Verdict(Why.UNDER_WAY, to)
         if is_asked and kept_s > 0:

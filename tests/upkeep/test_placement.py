@@ -253,6 +253,30 @@ def test_whom_an_operator_has_chosen_leads_for_ten_minutes() -> None:
     assert node.seconds_to_a_hand_over() == limits.LEADER_KEPT_S
 
 
+def test_a_choice_ends_when_the_node_that_it_was_taken_from_was_restarted() -> None:
+    node = Watched()
+    node.leader = HOME
+    node.run(100)
+    assert node.leads(ME, asked_by=HOME, operator=True).why is Why.ASKED
+    assert node.run(5, {HOME: GONE}).why is Why.ASKED, "it is stopped, as it was to be"
+    node.peers[HOME] = fit(life=8)
+    assert node.seconds_to_a_hand_over() == limits.LEADER_FIT_S
+
+
+def test_a_broken_connection_ends_no_choice() -> None:
+    node = Watched()
+    node.leads(ME, asked_by=HOME, operator=True)
+    node.run(5, {HOME: GONE})
+    assert node.run(5, {HOME: fit()}).why is Why.ASKED, "it is the same process"
+
+
+def test_a_node_that_was_away_when_another_was_chosen_ends_no_choice() -> None:
+    node = Watched()
+    node.peers[HOME] = GONE
+    node.leads(ME, asked_by=OTHER, operator=True)
+    assert node.run(5, {HOME: fit(life=8)}).why is Why.ASKED
+
+
 def test_a_choice_ends_with_the_leadership() -> None:
     node = Watched()
     node.leads(ME, asked_by=OTHER, operator=True)

@@ -89,7 +89,6 @@ def restart(
     """Stop and start every node: all nodes together, or one after the other"""
     with run.changing(name) as cluster:
         if rolling:
-            run.refuse_partitions(cluster, "a rolling restart", "esctl node restart ID")
             return _roll(run, cluster, timeout, dry_run=dry_run)
         processes = backend_named(cluster.backend).nodes(cluster)
         change = guard.quorum_change(cluster, processes, without=[node.id for node in cluster.nodes])
@@ -120,10 +119,10 @@ def _roll(
     from esctl.upkeep.operations import STOP_TIMEOUT_S, ClusterOperations
 
     operations = ClusterOperations(cluster, backend_named(cluster.backend), timeout_s)
-    survey = run.trio(operations.look)
-    order = rolling.order_of(survey)
+    ring = run.trio(operations.look)
+    order = rolling.order_of(ring)
     if dry_run:
-        return report.rolling_plan(survey, order)
+        return report.rolling_plan(ring, order)
     done: list[RestartStep] = []
 
     def tell(step: "RestartStep") -> None:
@@ -132,7 +131,7 @@ def _roll(
         bar.advance()
 
     run.on_interrupt(
-        lambda: report.rolling_answer(survey, order, done), "the same command again restarts all of them"
+        lambda: report.rolling_answer(ring, order, done), "the same command again restarts all of them"
     )
     with run.terminal.progress(f"restarting {cluster.name}", len(order), "nodes") as bar:
         try:
@@ -140,5 +139,5 @@ def _roll(
                 lambda: rolling.restart(operations, order, timeout_s, tell), 2 * timeout_s + STOP_TIMEOUT_S
             )
         except EventStreamError as error:
-            return Answer.of_error(error, report.rolling_answer(survey, order, done).data)
-    return report.rolling_answer(survey, order, done)
+            return Answer.of_error(error, report.rolling_answer(ring, order, done).data)
+    return report.rolling_answer(ring, order, done)

@@ -206,8 +206,7 @@ def test_each_character_of_the_circle_is_who_owns_the_most_of_its_part() -> None
 # --- what does not know partitions yet ----------------------------------------------------------
 
 REFUSED = (
-    "node drain 1", "node replace 1", "cluster restart --rolling", "cluster recover --from-node 1",
-    "playbook plan rolling-restart",
+    "cluster recover --from-node 1", "playbook plan rolling-restart",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from esctl.observe.diagnosis.problem import ProblemKind
 from esctl.observe.monitoring import probes
 from esctl.playbook import clustervalues
 from esctl.query import checkup, survey
+from esctl.query.ringsurvey import RingSurvey
 from esctl.query.survey import MAX_LAG_EVENTS, Survey
 from esctl.upkeep import readiness
 from tests.esctl.situations import CLUSTER, gone, links, look, node, seen
@@ -91,7 +92,8 @@ def test_health_why_check_upkeep_and_playbooks_say_the_same() -> None:
     assert finding.nodes == {2}
     quorum = next(probe for probe in probes.PROBES if probe.name == "quorum")
     assert probes.read(quorum, seen(ISOLATED.reports[0])).value == 0
-    (obstacle,) = readiness.obstacles(ISOLATED, [2], readiness.floor_of(ISOLATED, None))
+    only = RingSurvey(CLUSTER, [ISOLATED])
+    (obstacle,) = readiness.obstacles(only, [2], readiness.floors_of(only, {}))
     assert "does not hear node 2" in obstacle.reason
     table = clustervalues.status(ISOLATED)
     assert (table["voters_up"], table["quorum"]["may_fail"]) == (2, 0)

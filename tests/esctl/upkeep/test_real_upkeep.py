@@ -1,6 +1,7 @@
 """Upkeep of real nodes while events are sent: restarted in turn, one on a new disk, and nothing is lost."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +54,35 @@ def test_ctrl_c_ends_a_rolling_restart_between_two_nodes_and_leaves_none_down(ke
     assert drained["quorum"]["running_after"] == 2
     outcomes = [(entry["command"], entry["exit_code"]) for entry in kept.data("audit")["entries"]]
     assert outcomes[-2:] == [("cluster restart", 130), ("node drain", 0)]
+
+
+def test_a_cluster_of_several_partitions_is_restarted_and_a_node_replaced_without_a_loss(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    several = RealCluster(tmp_path_factory.mktemp("several"))
+    try:
+        several.data("cluster", "up", "several", "--partitions", "4")
+        load = several.begin("produce", str(FLIGHTS), "--rate", "1000", "-o", "json")
+        rolled = several.data("cluster", "restart", "--rolling")
+        assert rolled["left"] == []
+        assert all(step["leader"] is None for step in rolled["done"])
+        assert sorted(n for step in rolled["done"] for n in step["led_partitions"])
+        drained = several.data("node", "drain", "2")
+        assert 2 not in [each["leader"] for each in drained["partitions"]]
+        several.data("node", "start", "2")
+        replaced = several.data("node", "replace", "3")
+        assert replaced["hashes_equal"]
+        assert len(replaced["partition_hashes"]) == 4
+        said, complained = load.communicate(timeout=60)
+        assert load.returncode == 0, said + complained
+        proof = several.data("verify", "--input", str(FLIGHTS), "--exact", "--wait", "20")
+        assert (proof["verdict"], proof["events"]) == ("passed", FLIGHTS_COUNT)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            shown = several.data("ring", "show")["partitions"]
+            if all(each["leader"] == each["preferred"] for each in shown):
+                break
+            time.sleep(0.5)
+        assert [each["leader"] for each in shown] == [each["preferred"] for each in shown]
+    finally:
+        several.run("cluster", "destroy", "several", "--confirm", "several")

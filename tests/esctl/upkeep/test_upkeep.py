@@ -18,6 +18,7 @@ from esctl.ui.terminal import Output, Terminal
 from esctl.upkeep import drain, readiness, replacement, report, rolling
 from esctl.upkeep.replacement import Replaced, Sameness
 from esctl.upkeep.rolling import RestartStep
+from esnode.errors import NoQuorum
 from tests.esctl.crew import Crew
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -35,7 +36,7 @@ async def rolled(crew: Crew, timeout_s: float = 60.0) -> list[RestartStep]:
 async def test_followers_are_restarted_first_and_the_leader_after_a_hand_over() -> None:
     crew = Crew(leader=2)
     done = await rolled(crew)
-    assert [(step.id, step.led, step.leader) for step in done] == [(1, False, 2), (3, False, 2), (2, True, 1)]
+    assert [(step.id, step.led, step.leaders) for step in done] == [(1, [], [2]), (3, [], [2]), (2, [0], [1])]
     assert crew.did == ["stop 1", "start 1", "stop 3", "start 3", "2 hands over to 1", "stop 2", "start 2"]
     assert "election" not in crew.did
 
@@ -57,8 +58,9 @@ async def test_a_node_that_leads_when_its_turn_comes_has_the_last_turn() -> None
 
 async def test_a_steady_load_does_not_keep_a_restart_waiting_for_ever() -> None:
     crew = Crew(leader=1)
-    survey, found = await readiness.wait_until_counting(crew.look, [1, 2, 3], 60.0)
+    ring, found = await readiness.wait_until_counting(crew.look, [1, 2, 3], 60.0)
     assert not found
+    (survey,) = ring.partitions
     follower, leader = survey.report(2), survey.report(1)
     assert (follower.number("applied_index") or 0) < (leader.number("commit_index") or 0)
 
@@ -136,14 +138,14 @@ async def test_a_leader_that_is_drained_hands_over_before_it_stops() -> None:
     crew = Crew(leader=2)
     done = await drain.drain(crew, 2, 3, 60.0)
     assert crew.did == ["2 hands over to 3", "stop 2"]
-    assert (done.leader, done.handed_over) == (3, True)
+    assert (done.leaders, done.handed_over) == ([3], [0])
     told = report.drained(await crew.look(), 2, done)
     assert told.data["quorum"]["running_after"] == 2
 
 
 async def test_a_follower_is_drained_without_a_hand_over() -> None:
     crew = Crew(leader=2)
-    assert (await drain.drain(crew, 1, None, 60.0)).handed_over is False
+    assert (await drain.drain(crew, 1, None, 60.0)).handed_over == []
     assert crew.did == ["stop 1"]
 
 
@@ -203,9 +205,9 @@ async def test_a_node_is_not_replaced_while_another_is_down() -> None:
 @pytest.mark.parametrize(
     ("same", "exit_code", "word"),
     [
-        (Sameness(True, 8, {2: "aa"}, []), Exit.OK, "yes"),
-        (Sameness(False, 8, {2: "aa"}, []), Exit.VERDICT_FAILED, "no"),
-        (Sameness(True, 8, {2: "aa"}, ["node 3: down"]), Exit.INCONCLUSIVE, "yes"),
+        (Sameness(True, [{2: "aa"}], []), Exit.OK, "yes"),
+        (Sameness(False, [{2: "aa"}], []), Exit.VERDICT_FAILED, "no"),
+        (Sameness(True, [{2: "aa"}], ["node 3: down"]), Exit.INCONCLUSIVE, "yes"),
     ],
 )
 async def test_a_replacement_ends_with_what_the_hashes_say(
@@ -261,3 +263,75 @@ async def test_a_node_that_rejoins_does_not_wait_for_one_that_stays_away() -> No
         await drain.back(crew.look, 2, 60.0)
     assert trio.current_time() == begun
     assert caught.value.next_step == "esctl node start 3 --cluster crew"
+
+
+# --- several partitions --------------------------------------------------------------------------
+
+
+async def test_a_node_of_several_partitions_is_drained_when_it_leads_none() -> None:
+    crew = Crew(leader=1, more=[2, 3, 1], preferred={0: 1, 1: 2, 2: 3, 3: 1})
+    done = await drain.drain(crew, 1, None, 60.0)
+    assert crew.did == ["1 hands partition 0 over to 2", "1 hands partition 3 over to 2", "stop 1"]
+    assert (done.leaders, done.handed_over) == ([2, 2, 3, 2], [0, 3])
+    told = report.drained(await crew.look(), 1, done)
+    assert (told.data["leader"], told.data["led_partitions"]) == (None, [0, 3])
+    assert [each["leader"] for each in told.data["partitions"]] == [2, 2, 3, 2]
+    assert "it led partitions 0, 3 before" in told.views[0].text  # type: ignore[union-attr]
+
+
+async def test_a_leadership_that_comes_back_while_a_node_is_drained_is_moved_again() -> None:
+    crew = Crew(leader=1, more=[2], preferred={0: 1, 1: 2})
+    ring = await crew.look()
+    crew.hands_back = {0: 2}
+    done = await drain.hand_over(crew, ring, 1)
+    assert crew.did == ["1 hands partition 0 over to 2"] * 3
+    assert (done.led, done.leaders) == ([0], [2, 2])
+
+
+async def test_a_node_that_gets_a_leadership_back_for_ever_is_not_stopped() -> None:
+    crew = Crew(leader=1, more=[2], preferred={0: 1, 1: 2})
+    ring = await crew.look()
+    crew.hands_back = {0: 100}
+    with pytest.raises(NoQuorum, match="node 1 still leads partition 0") as caught:
+        await drain.hand_over(crew, ring, 1)
+    assert caught.value.next_step == "esctl leader show --cluster crew"
+    assert not any(did.startswith("stop") for did in crew.did)
+
+
+async def test_a_partition_goes_to_the_node_that_leads_it_otherwise() -> None:
+    crew = Crew(leader=1, more=[1], preferred={0: 1, 1: 3})
+    await drain.drain(crew, 1, None, 60.0)
+    assert crew.did == ["1 hands partition 0 over to 2", "1 hands partition 1 over to 3", "stop 1"]
+
+
+async def test_a_rolling_restart_hands_over_every_partition_of_a_node_before_its_turn() -> None:
+    crew = Crew(leader=1, more=[2, 3, 1])
+    done = await rolled(crew)
+    assert "election" not in crew.did
+    assert done[0].id == 2, "it leads as few as node 3, and its number is lower"
+    assert done[0].led == [1]
+    assert sorted(step.id for step in done) == [1, 2, 3]
+    assert done[-1].as_data()["leader"] is None
+
+
+async def test_the_next_node_waits_until_the_one_before_has_caught_up_in_every_partition() -> None:
+    crew = Crew(leader=1, more=[2], behind_in={(3, 1)})
+    with pytest.raises(TooFewNodes, match=r"partition 1: node 3 is [\d,]+ entries behind"):
+        await drain.spared(crew, 1, 1.0)
+    with pytest.raises(NodeNotBack, match="partition 1: node 3 is"):
+        await drain.back(crew.look, 3, 1.0)
+
+
+async def test_a_plan_says_which_partitions_would_be_handed_over() -> None:
+    ring = await Crew(leader=1, more=[2, 3, 1]).look()
+    (table, *_) = report.rolling_plan(ring, rolling.order_of(ring)).views
+    assert isinstance(table, Table)
+    assert [row[2] for row in table.rows] == [
+        "hand partition 1 over, then restart",
+        "hand partition 2 over, then restart",
+        "hand partitions 0, 3 over, then restart",
+    ]
+    planned = report.drain_plan(ring, 1, None)
+    assert planned.data["led_partitions"] == [0, 3]
+    text = "would hand the leadership of partitions 0, 3 to the other nodes, and stop node 1; then"
+    assert planned.views[0].text.startswith(text)  # type: ignore[union-attr]

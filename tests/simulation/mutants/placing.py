@@ -41,6 +41,14 @@ PLACING: Final = (
         f"{DECISIONS}::test_whom_an_operator_has_chosen_leads_for_ten_minutes",
     ),
     Mutant(
+        "keeps-a-choice-over-a-restart",
+        "decision 93",
+        "what was moved away from a node before its restart stays away for ten minutes",
+        "T",
+        (Edit(PLACEMENT, "is_over = home is not None and home.is_new", "is_over = False"),),
+        f"{DECISIONS}::test_a_choice_ends_when_the_node_that_it_was_taken_from_was_restarted",
+    ),
+    Mutant(
         "gives-its-partitions-to-one-node",
         "decision 90",
         "all partitions of a node that is away go to the same node",
